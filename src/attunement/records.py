@@ -1,0 +1,440 @@
+"""The data models of the contract, field for field, and the few records that stages hand to each other.
+
+All are frozen dataclasses: what enters is validated once, at the border (`sources`, `serving`, `config`),
+and never changed after. `to_dict` and `from_dict` are the only (de)serialisation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+SOURCE_TYPES = ("interview", "podcast", "monologue", "speech", "youtube", "edge_case", "expert_transcript")
+SHARES = ("standard", "edge_case", "voice", "knowledge", "dual_persona")
+"""The five parts of a training set; the target balance is 30/25/20/15/10 in this order."""
+ROLES = ("client", "therapist", "narrator", "system")
+"""Who speaks, as far as training cares: the one who seeks, the one who answers, one who only tells, instructions."""
+
+T = TypeVar("T")
+
+
+# --- conversations: what the sources give -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One uninterrupted utterance. `role` is one of `ROLES`; `speaker` the name the source gave it."""
+
+    role: str
+    text: str
+    speaker: str = ""
+    start_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a conversation came from: the first link of its provenance.
+
+    `locator` finds the record in the file (line, row or key); `record_sha256` is the hash of the record as read.
+    """
+
+    source: str
+    file: str
+    file_sha256: str
+    locator: str
+    record_sha256: str
+    licence: str
+    licence_class: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A dialogue, a talk or a single exchange, with its origin. `share` is one of `SHARES`."""
+
+    conversation_id: str
+    turns: Sequence[Turn]
+    origin: Origin
+    share: str = "standard"
+    source_type: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+# --- training data (contract: Data Models) ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class QAPair:
+    """A question with its answer. `context` holds the turns before, oldest first.
+
+    `source_type` is one of `SOURCE_TYPES`; `semantic_score` is the coherence of question, context and answer, 0-1.
+    `metadata` holds `id`, `question_type` (`extracted` or `contextual`), `context_roles` and `provenance`.
+    """
+
+    question: str
+    answer: str
+    context: Sequence[str]
+    source_type: str
+    semantic_score: float
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EdgeCaseExample:
+    """A challenging client moment. `difficulty_level`: moderate, high or very_high."""
+
+    prompt: str
+    response: str
+    purpose: str
+    category: str
+    difficulty_level: str
+    expected_challenges: Sequence[str]
+    source: str
+    clinical_review_required: bool
+
+
+@dataclass(frozen=True)
+class EmotionalPattern:
+    """An emotion over a stretch of speech. `intensity` 0-1; times in seconds from the start."""
+
+    emotion: str
+    intensity: float
+    start_seconds: float = 0.0
+    end_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class PersonalityProfile:
+    """Markers of how somebody speaks: name to value (0-1), with the number of words they rest on."""
+
+    speaker: str
+    markers: Mapping[str, float]
+    words: int = 0
+    evidence: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DialoguePair:
+    """A prompt and the response to it, from spoken material."""
+
+    prompt: str
+    response: str
+    speaker: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VoiceDataExample:
+    """A dialogue pair from voice. `source_type`: youtube, expert_lecture or clinical_demo; scores 0-1."""
+
+    dialogue_pair: DialoguePair
+    personality_markers: PersonalityProfile
+    emotional_patterns: Sequence[EmotionalPattern]
+    transcription_quality: float
+    naturalness_score: float
+    source_url: str
+    source_type: str
+
+
+@dataclass(frozen=True)
+class PsychologyKnowledgeExample:
+    """A concept of psychology. `category`: dsm5, therapeutic_technique, clinical_framework, ..."""
+
+    concept_id: str
+    category: str
+    content: str
+    source: str
+    related_concepts: Sequence[str]
+    therapeutic_approaches: Sequence[str]
+    clinical_context: str
+
+
+@dataclass(frozen=True)
+class QualityMetrics:
+    """Figures of a dataset: means over its pairs, shares 0-1."""
+
+    mean_semantic_score: float = 0.0
+    extracted_share: float = 0.0
+    contextual_share: float = 0.0
+    kept_pairs: int = 0
+    rejected_pairs: int = 0
+
+
+@dataclass(frozen=True)
+class ProcessedDataset:
+    """What `DataPipeline.process_datasets` gives. The lists may be lazy: any `Sequence` serves.
+
+    `source_distribution` counts examples per share (see `SHARES`); `location` is the folder it was written to.
+    """
+
+    qa_pairs: Sequence[QAPair]
+    edge_cases: Sequence[EdgeCaseExample]
+    voice_data: Sequence[VoiceDataExample]
+    psychology_knowledge: Sequence[PsychologyKnowledgeExample]
+    total_conversations: int
+    processing_success_rate: float
+    quality_metrics: QualityMetrics
+    source_distribution: Mapping[str, int]
+    location: Path | None = None
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """What `DataPipeline.validate_quality` gives: whether the dataset meets the contract, and why not if not."""
+
+    passed: bool
+    metrics: QualityMetrics
+    processing_success_rate: float
+    source_distribution: Mapping[str, int]
+    issues: Sequence[str] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """A judge's verdict on one text: `score` 0-1 (1 is appropriate), with reason codes."""
+
+    appropriate: bool
+    score: float
+    reasons: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class BiasReport:
+    """What a bias judge found. `bias_score` 0-1; each finding names term, group, span and evidence."""
+
+    bias_score: float
+    findings: Sequence[Mapping[str, Any]] = ()
+
+
+# --- model and training (contract: Model Configuration, Training Configuration) ------------------
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The Mixture of LoRA experts. Defaults are the contract's; below the line, what it leaves open.
+
+    `lora_alpha / lora_rank` scales each adapter. `target_modules` are the attention projections that get plain LoRA;
+    the feed-forward always becomes experts. `router_aux_loss` weighs load balancing (Fedus 2021: 0.01).
+    """
+
+    architecture: str = "moe"
+    num_experts: int = 8
+    expert_domains: Sequence[str] = ("psychology", "mental_health", "bias_detection")
+    context_length: int = 8192
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    dropout: float = 0.1
+    # not in the contract
+    base: str = "attunement-base"
+    top_k: int = 2
+    target_modules: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    router_aux_loss: float = 0.01
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The training loop. The contract's figures are upper limits: short runs derive smaller ones and say so."""
+
+    max_duration_hours: float = 12
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    warmup_steps: int = 1000
+    weight_decay: float = 0.01
+    early_stopping_patience: int = 3
+    checkpoint_interval: int = 1000
+    # not in the contract
+    epochs: int = 3
+    max_steps: int = 0
+    micro_batch_size: int = 8
+    gradient_clip: float = 1.0
+    seed: int = 17
+
+
+@dataclass(frozen=True)
+class TrainingDataset:
+    """The files a run reads (chat JSONL, as `attune data build` writes them) and the hash that names the set."""
+
+    train: Path
+    validation: Path
+    test: Path | None = None
+    dataset_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What `TrainingSystem.train` gives: the run's folder, its best checkpoint and its figures."""
+
+    run_dir: Path
+    checkpoint: Path
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingMetrics:
+    """One row of a run's log. Times in seconds, rates in tokens per second."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    tokens_per_second: float = 0.0
+    validation_loss: float | None = None
+    perplexity: float | None = None
+
+
+# --- serving (contract: API Endpoints) -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InferenceRequest:
+    """`conversation_context` is the talk so far, oldest first: strings (client first, then in turn) or {role, content}."""
+
+    conversation_context: Sequence[str | Mapping[str, str]]
+    user_input: str
+
+
+@dataclass(frozen=True)
+class InferenceResponse:
+    """The contract's answer; both scores are 0-1."""
+
+    response: str
+    bias_score: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class HealthStatus:
+    """`status` is healthy, degraded or unhealthy; `uptime` is written as 1d 02:03:04."""
+
+    status: str
+    model_version: str
+    uptime: str
+
+
+@dataclass(frozen=True)
+class DeployedModel:
+    """What `DeploymentService.load_model` gives."""
+
+    model_version: str
+    checkpoint: Path
+    parameters: int
+    device: str
+
+
+# --- progress (contract: Progress Tracking System) ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Timeframe:
+    """A span of time, start included, end not. `label`: daily, weekly, monthly, quarterly, yearly, custom."""
+
+    start: datetime
+    end: datetime
+    label: str = "custom"
+
+    @property
+    def length(self) -> timedelta:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class EmotionalState:
+    """Emotions named with their strength, 0-1; `valence` -1 to 1, `arousal` 0-1."""
+
+    emotions: Mapping[str, float]
+    valence: float = 0.0
+    arousal: float = 0.0
+
+
+@dataclass(frozen=True)
+class EmotionalTrend:
+    """How an emotion moved over a timeframe: slope per week with its interval."""
+
+    emotion: str
+    slope_per_week: float
+    interval: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """Something reached: by whom it was found, and when."""
+
+    milestone_id: str
+    title: str
+    reached_at: datetime
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class SessionLog:
+    """One therapeutic session in the journal."""
+
+    client_id: str
+    session_id: str
+    timestamp: datetime
+    conversation_summary: str
+    emotional_state: EmotionalState
+    therapeutic_goals: Sequence[str]
+    progress_notes: str
+    therapist_observations: str
+    next_session_focus: str
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    """`goal_progress` maps goal id to completion 0-1; `overall_trajectory` is improving, stable or regressing."""
+
+    client_id: str
+    timeframe: Timeframe
+    sessions_count: int
+    goal_progress: Mapping[str, float]
+    emotional_trends: Sequence[EmotionalTrend]
+    key_milestones: Sequence[Milestone]
+    overall_trajectory: str
+    recommendations: Sequence[str]
+
+
+# --- to and from plain data -------------------------------------------------------------------------
+
+
+def to_dict(record: Any) -> Any:
+    """`record` as plain JSON-ready data: dataclasses, mappings, sequences, paths and times, all the way down."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, Mapping):
+        return {str(key): to_dict(value) for key, value in record.items()}
+    if isinstance(record, Sequence) and not isinstance(record, str | bytes):
+        return [to_dict(value) for value in record]
+    if isinstance(record, Path | datetime):
+        return record.isoformat() if isinstance(record, datetime) else str(record)
+    return record
+
+
+@cache
+def _nested(kind: type) -> dict[str, tuple[type, bool]]:
+    """Fields of `kind` that hold dataclasses: name to (class, whether a sequence of them)."""
+    found: dict[str, tuple[type, bool]] = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        inner = [a for a in typing.get_args(hint) if dataclasses.is_dataclass(a)]
+        if dataclasses.is_dataclass(hint):
+            found[name] = (typing.cast(type, hint), False)
+        elif inner and typing.get_origin(hint) is not dict:
+            found[name] = (typing.cast(type, inner[0]), True)
+    return found
+
+
+def from_dict(kind: type[T], data: Mapping[str, Any]) -> T:
+    """The record of class `kind` in `data`. Raises `TypeError` on a missing or unknown field."""
+    nested = _nested(kind)
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        if name in nested and value is not None:
+            inner, many = nested[name]
+            value = [from_dict(inner, v) for v in value] if many else from_dict(inner, value)
+        values[name] = value
+    return kind(**values)

@@ -1,0 +1,125 @@
+"""Files that stand are whole: atomic writes, JSON lines, hashes.
+
+Every write goes to a temporary file beside the target, is flushed to disk and renamed. JSON is written in one
+canonical form (sorted keys, no spaces in lines), so that the same records are the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar, overload
+
+from attunement.errors import DataError
+
+T = TypeVar("T")
+
+
+def canonical(value: Any) -> str:
+    """`value` as JSON in one canonical form: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 of `value` (a string, bytes, or plain data in canonical form), in hex."""
+    data = value if isinstance(value, bytes) else (value if isinstance(value, str) else canonical(value)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_write(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
+    """A file to write; it takes the place of `path` only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb" if binary else "w", **({} if binary else {"encoding": "utf-8", "newline": "\n"})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`value` as indented JSON with sorted keys."""
+    write_text(path, json.dumps(value, ensure_ascii=False, sort_keys=True, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in `path`. Raises `DataError` when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
+    """Writes one canonical JSON line a row; returns how many."""
+    count = 0
+    with atomic_write(path) as file:
+        for row in rows:
+            file.write(canonical(row) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """The rows of a file that `write_jsonl` wrote."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                yield json.loads(line)
+
+
+class JsonlSequence(Sequence[T], Generic[T]):
+    """A JSON-lines file as a read-only sequence that holds 8 bytes a row in memory, not the rows."""
+
+    def __init__(self, paths: Sequence[Path], make: Callable[[Any], T]) -> None:
+        self._paths, self._make = list(paths), make
+        self._file_of, self._offsets = array("L"), array("Q")
+        for number, path in enumerate(self._paths):
+            offset = 0
+            with open(path, "rb") as file:
+                for line in file:
+                    if line.strip():
+                        self._file_of.append(number)
+                        self._offsets.append(offset)
+                    offset += len(line)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        with open(self._paths[self._file_of[index]], "rb") as file:
+            file.seek(self._offsets[index])
+            return self._make(json.loads(file.readline()))
+
+    def __iter__(self) -> Iterator[T]:
+        for path in self._paths:
+            for row in read_jsonl(path):
+                yield self._make(row)

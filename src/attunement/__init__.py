@@ -11,12 +11,40 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    **dict.fromkeys((
-        "BiasReport", "Conversation", "DeployedModel", "DialoguePair", "EdgeCaseExample", "EmotionalPattern", "EmotionalState",
-        "EmotionalTrend", "HealthStatus", "InferenceRequest", "InferenceResponse", "Milestone", "ModelConfig",
-        "PersonalityProfile", "ProcessedDataset", "ProgressReport", "PsychologyKnowledgeExample", "QAPair", "QualityMetrics",
-        "QualityReport", "SessionLog", "Timeframe", "TrainedModel", "TrainingConfig", "TrainingDataset", "TrainingMetrics",
-        "Turn", "ValidationResult", "VoiceDataExample"), "attunement.records"),
+    **dict.fromkeys(
+        (
+            "BiasReport",
+            "Conversation",
+            "DeployedModel",
+            "DialoguePair",
+            "EdgeCaseExample",
+            "EmotionalPattern",
+            "EmotionalState",
+            "EmotionalTrend",
+            "HealthStatus",
+            "InferenceRequest",
+            "InferenceResponse",
+            "Milestone",
+            "ModelConfig",
+            "PersonalityProfile",
+            "ProcessedDataset",
+            "ProgressReport",
+            "PsychologyKnowledgeExample",
+            "QAPair",
+            "QualityMetrics",
+            "QualityReport",
+            "SessionLog",
+            "Timeframe",
+            "TrainedModel",
+            "TrainingConfig",
+            "TrainingDataset",
+            "TrainingMetrics",
+            "Turn",
+            "ValidationResult",
+            "VoiceDataExample",
+        ),
+        "attunement.records",
+    ),
     "Settings": "attunement.config",
     "load_settings": "attunement.config",
     "DataPipeline": "attunement.curation.pipeline",
@@ -24,7 +52,7 @@ _HOME = {
     "TrainingSystem": "attunement.training.system",
     "DeploymentService": "attunement.serving.service",
 }
-__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

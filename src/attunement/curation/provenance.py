@@ -1,0 +1,93 @@
+"""What became of a record, and taking it back: `trace` and `withdraw` over a dataset's `provenance.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from attunement.curation.balance import SPLITS
+from attunement.curation.manifest import WITHDRAWALS, Manifest
+from attunement.errors import DataError
+from attunement.storage.files import read_json, read_jsonl, write_json
+
+
+def trace(out: Path, wanted: str) -> dict[str, Any]:
+    """The story of an example (`x-...`) or a conversation (`c-...`). Raises `DataError` when the dataset has no such id.
+
+    Gives the provenance line; for an example `pair` and, where it was kept, `example` (its line in the split).
+    """
+    for line in _lines_with(out / "provenance.jsonl", wanted):
+        story: dict[str, Any] = json.loads(line)
+        if story["conversation_id"] == wanted:
+            return story
+        for pair in story["pairs"]:
+            if pair["id"] == wanted:
+                return {**story, "pair": pair, "example": _example(out, wanted, pair.get("split"))}
+    raise DataError(f"{out} knows no '{wanted}': ids of examples start with x-, those of conversations with c-")
+
+
+def _lines_with(path: Path, wanted: str) -> Iterator[str]:
+    if not path.exists():
+        raise DataError(f"{path.parent} holds no dataset: build one first with  attune data build SOURCE --out {path.parent}")
+    with open(path, encoding="utf-8") as file:
+        yield from (line for line in file if wanted in line)
+
+
+def _example(out: Path, wanted: str, split: str | None) -> dict[str, Any] | None:
+    if split is None:
+        return None
+    return next((row for row in read_jsonl(out / f"{split}.jsonl") if row["id"] == wanted), None)
+
+
+def plan_withdrawal(out: Path, wanted: str) -> dict[str, Any]:
+    """What taking `wanted` (a conversation's id, a source or a file of one) out would remove.
+
+    A conversation takes with it the ones that were found to be its near-duplicates: they hold the same words.
+    """
+    manifest = Manifest.load(out)
+    manifest.sources()
+    entries: list[dict[str, str]] = []
+    if wanted.startswith("c-"):
+        story = trace(out, wanted)
+        root = story.get("duplicate_of", wanted)
+        for line in _lines_with(out / "provenance.jsonl", root):
+            other = json.loads(line)
+            if root in (other["conversation_id"], other.get("duplicate_of")):
+                entries.append({"kind": "conversation", "value": other["conversation_id"], "file": other["origin"]["file"]})
+    elif any(wanted in (s["source"], s["file"]) for s in manifest.data["sources"]):
+        entries.append({"kind": "source", "value": wanted})
+    else:
+        known = ", ".join(sorted({s["source"] for s in manifest.data["sources"]}))
+        raise DataError(f"{out} knows no source or conversation '{wanted}'; its sources are: {known}")
+    return {"entries": entries, "examples": _examples_of(out, entries), "dataset_sha256": manifest.data["dataset_sha256"]}
+
+
+def _examples_of(out: Path, entries: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+    conversations = {e["value"] for e in entries if e["kind"] == "conversation"}
+    sources = {e["value"] for e in entries if e["kind"] == "source"}
+    found: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for story in read_jsonl(out / "provenance.jsonl"):
+        if story["conversation_id"] in conversations or sources & {story["origin"]["source"], story["origin"]["file"]}:
+            for pair in story["pairs"]:
+                if pair["outcome"] == "kept":
+                    found[pair["split"]].append(pair["id"])
+    return found
+
+
+def record_withdrawal(out: Path, entries: Sequence[dict[str, str]]) -> None:
+    """Writes the withdrawal down; the next build of the folder obeys it, and every one after."""
+    known = read_json(out / WITHDRAWALS) if (out / WITHDRAWALS).exists() else []
+    write_json(
+        out / WITHDRAWALS, sorted([*known, *(e for e in entries if e not in known)], key=lambda e: (e["kind"], e["value"]))
+    )
+
+
+def runs_made_from(dataset_sha256: str, runs: Path) -> list[str]:
+    """Names of the training runs below `runs` that have seen the dataset."""
+    out = []
+    for path in sorted(runs.glob("*/dataset.json")) if runs.is_dir() else ():
+        if dataset_sha256 in path.read_text(encoding="utf-8"):
+            out.append(path.parent.name)
+    return out

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from attunement.config import DataSettings
+from attunement.curation.balance import over_share, quota, split_of_groups
+from attunement.curation.dedup import Groups
+from attunement.records import SHARES
+
+TARGET = dict(zip(SHARES, (0.30, 0.25, 0.20, 0.15, 0.10), strict=True))
+
+
+def test_quota_is_the_largest_mixture_in_proportion() -> None:
+    counts = {"standard": 1000, "edge_case": 100, "voice": 500, "knowledge": 500, "dual_persona": 500}
+    assert quota(counts, TARGET) == {"standard": 120, "edge_case": 100, "voice": 80, "knowledge": 60, "dual_persona": 40}
+
+
+def test_quota_spreads_over_the_shares_that_are_there() -> None:
+    assert quota({"standard": 60, "voice": 60}, TARGET) == {"standard": 60, "voice": 40}
+    assert quota({}, TARGET) == {}
+
+
+@pytest.mark.parametrize("mode", ["report", "enforce"])
+def test_over_share(mode: str) -> None:
+    shares = np.array([0] * 900 + [2] * 100, dtype=np.int8)
+    keys = np.random.default_rng(1).integers(0, 2**63, 1000).astype(np.uint64)
+    out = over_share(shares, keys, DataSettings(balance=mode))
+    if mode == "report":
+        assert not out.any()
+    else:
+        assert (900 - out[:900].sum(), 100 - out[900:].sum()) == (150, 100)
+        assert np.array_equal(out, over_share(shares, keys, DataSettings(balance=mode)))
+
+
+def test_groups_are_never_parted_and_shares_are_met() -> None:
+    groups = Groups(4000)
+    for i in range(0, 4000, 2):
+        groups.join(i, i + 1)
+    numbers = np.random.default_rng(2).integers(0, 2**63, 4000).astype(np.uint64)
+    split = split_of_groups(groups, numbers, range(4000), DataSettings())
+    assert all(split[i] == split[i + 1] for i in range(0, 4000, 2))
+    counts = Counter(split.values())
+    assert 120 < counts["validation"] < 290 and 120 < counts["test"] < 290
+
+
+def test_the_split_of_a_group_does_not_move_when_others_come() -> None:
+    numbers = np.arange(1, 101, dtype=np.uint64) * np.uint64(7919)
+    few = split_of_groups(Groups(50), numbers[:50], range(50), DataSettings())
+    many = split_of_groups(Groups(100), numbers, range(100), DataSettings())
+    assert all(many[i] == few[i] for i in few)
+
+
+def test_a_group_as_big_as_a_split_trains() -> None:
+    groups = Groups(1000)
+    for i in range(1, 500):
+        groups.join(0, i)
+    for seed in range(30):
+        split = split_of_groups(groups, np.arange(1000, dtype=np.uint64), range(1000), DataSettings(seed=seed))
+        assert split[0] == "train"

@@ -41,11 +41,13 @@ def test_a_short_turn_is_led_in_by_the_words_that_the_answer_takes_up() -> None:
     )
     second = pairs(conversation, contextual_share=1.0)[1]
     assert second.question == "The garden was my grandfather's great love. I miss him."
-    assert [role for role, _ in second.context] == ["client", "therapist"]
+    assert second.context == ()
 
 
 def test_a_statement_without_history_gets_the_question_that_the_answer_answers() -> None:
-    conversation = talk(("client", "I lie awake until three every night this week."), ("therapist", "Try to get up and read until you are tired."))
+    conversation = talk(
+        ("client", "I lie awake until three every night this week."), ("therapist", "Try to get up and read until you are tired.")
+    )
     (pair,) = pairs(conversation, contextual_share=1.0)
     assert pair.question.startswith("I lie awake until three every night this week. ")
     assert pair.question.endswith("?")
@@ -58,7 +60,11 @@ def test_a_bare_question_stays_extracted_whatever_the_share() -> None:
 
 def test_half_are_contextual_over_a_shard() -> None:
     conversations = [
-        talk(("client", f"I worry about my exam number {i}. What if I fail it?"), ("therapist", "What would failing it mean to you?"), number=i)
+        talk(
+            ("client", f"I worry about my exam number {i}. What if I fail it?"),
+            ("therapist", "What would failing it mean to you?"),
+            number=i,
+        )
         for i in range(1, 21)
     ]
     found = pairs(*conversations)
@@ -82,8 +88,8 @@ def test_a_therapist_who_speaks_first_or_twice_makes_no_pair() -> None:
 TALK = (
     "Why do we worry at night? When the house is quiet there is nothing to hold the mind, and so the mind holds on to itself. "
     "Worry feels like work. It feels as if something would be solved if only we went on with it a little longer, and yet it never is. "
-    "Worry time is a simple tool. You choose a quarter of an hour in the afternoon, you sit down, and you write every worry on paper. "
-    "When a worry comes at night, you tell it that its time is tomorrow. Most people find that worry time feels strange for a week. Then worry time becomes a habit like any other. "
+    "The worry list is a simple tool. You choose a quarter of an hour in the afternoon, you sit down, and you write every worry on paper. "
+    "When a worry comes at night, you tell it that its time is tomorrow. Most people find that worry list feels strange for a week. Then worry list becomes a habit like any other. "
     "After two weeks many of them sleep better than before, and some are surprised by how little there was to write down at all."
 )
 
@@ -94,7 +100,7 @@ def test_a_talk_gives_passages_with_rhetorical_or_made_questions() -> None:
     extracted = next(p for p in found if p.question_type == EXTRACTED)
     assert extracted.question == "Why do we worry at night?"
     contextual = next(p for p in found if p.question_type == CONTEXTUAL)
-    assert "worry time" in contextual.question and contextual.question.endswith("?")
+    assert "worry list" in contextual.question and contextual.question.endswith("?")
     assert " ".join(p.answer for p in found) == TALK.removeprefix("Why do we worry at night? ")
 
 

@@ -15,7 +15,9 @@ def embedder() -> Embedder:
 
 
 def test_vectors_are_those_of_the_model_card(embedder: Embedder) -> None:
-    vectors = embedder.encode(["That is a happy person", "That is a happy dog", "That is a very happy person", "Today is a sunny day"])
+    vectors = embedder.encode(
+        ["That is a happy person", "That is a happy dog", "That is a very happy person", "Today is a sunny day"]
+    )
     assert vectors.shape == (4, 384) and vectors.dtype == np.float32
     np.testing.assert_allclose(vectors[0] @ vectors[1:].T, [0.6946, 0.9429, 0.2569], atol=2e-4)  # as on the hub's page
 
@@ -37,17 +39,20 @@ def test_an_unknown_model_is_one_clear_line() -> None:
 
 
 def test_an_answer_that_fits_scores_higher_than_one_that_does_not(embedder: Embedder) -> None:
-    question, fitting, other = embedder.encode([
-        "I cannot sleep because I worry about my exams.",
-        "Worrying at night is common before exams; what goes through your mind when you lie awake?",
-        "Your dog needs two walks a day and fresh water.",
-    ])
+    question, fitting, other = embedder.encode(
+        [
+            "I cannot sleep because I worry about my exams.",
+            "Worrying at night is common before exams; what goes through your mind when you lie awake?",
+            "Your dog needs two walks a day and fresh water.",
+        ]
+    )
     scores = coherence(np.stack([question, question]), np.stack([fitting, other]))
     assert scores[0] > scores[1] + 0.3
 
 
 def test_context_rescues_an_answer_to_a_bare_yes(embedder: Embedder) -> None:
-    question, answer, context = embedder.encode([
-        "Yes, I think so.", "Leaving your job is a big step; what does your wife say?", "So you want to leave your job?"])
+    question, answer, context = embedder.encode(
+        ["Yes, I think so.", "Leaving your job is a big step; what does your wife say?", "So you want to leave your job?"]
+    )
     without = coherence(question[None], answer[None], np.zeros((1, 384), dtype=np.float32))
     assert coherence(question[None], answer[None], context[None]) > without + 0.2

@@ -15,7 +15,13 @@ LECTURE = "Sleep is the first thing that worry takes. " * 8
         ([Turn("client", "I cannot sleep."), Turn("therapist", LECTURE)], "interview"),
         ([Turn("narrator", LECTURE)], "monologue"),
         ([Turn("narrator", f"Good evening everyone. {LECTURE} I thank you all for coming, ladies and gentlemen.")], "speech"),
-        ([Turn("client", "Welcome back to the show. Our guest today writes on sleep."), Turn("therapist", f"Hello. {LECTURE}")], "podcast"),
+        (
+            [
+                Turn("client", "Welcome back to the show. Our guest today writes on sleep."),
+                Turn("therapist", f"Hello. {LECTURE}"),
+            ],
+            "podcast",
+        ),
     ],
 )
 def test_kinds(turns: list[Turn], kind: str) -> None:

@@ -158,8 +158,8 @@ def fetch(
 
     Example: `attune data fetch counselchat`
     """
-    from attunement.sources import fetch as stage
-    from attunement.sources.sets import catalogue
+    from attunement.readers import fetch as stage
+    from attunement.readers.sets import catalogue
 
     console = Console(highlight=False)
     if name is None:

@@ -9,7 +9,7 @@ from typing import Any
 from attunement import __version__
 from attunement.config import Settings
 from attunement.curation.balance import SPLITS
-from attunement.sources.files import SourceFile
+from attunement.readers.files import SourceFile
 from attunement.storage.files import file_hash, write_text
 
 _HEAD = """---

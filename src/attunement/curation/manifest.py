@@ -11,7 +11,7 @@ from attunement import __version__
 from attunement.config import DataSettings, EmbeddingSettings, Settings
 from attunement.curation.balance import SPLITS
 from attunement.errors import DataError
-from attunement.sources.files import SourceFile
+from attunement.readers.files import SourceFile
 from attunement.storage.files import content_hash, file_hash, read_json, write_json
 
 OUTPUTS = (

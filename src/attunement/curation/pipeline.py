@@ -36,8 +36,8 @@ from attunement.curation.selection import select
 from attunement.curation.shards import Workspace
 from attunement.embedding import Embedder
 from attunement.errors import DataError
+from attunement.readers.files import SourceFile, discover
 from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport
-from attunement.sources.files import SourceFile, discover
 from attunement.storage.files import JsonlSequence, content_hash, write_json
 
 log = logging.getLogger("attunement.curation")

@@ -145,14 +145,19 @@ def _from_exchange(raw: _Raw, conversation_id: str) -> tuple[Candidate | None, C
     rest = [s for s in parts if s not in questions]
     if questions and rest:
         extracted = _candidate(raw, conversation_id, " ".join(questions), EXTRACTED, (*raw.before, ("client", raw.asked)))
-        return extracted, _candidate(raw, conversation_id, _stand_alone(raw), CONTEXTUAL)
+        return extracted, _contextual(raw, conversation_id, _stand_alone(raw))
     extracted = _candidate(raw, conversation_id, raw.asked, EXTRACTED)
     question = _stand_alone(raw)
     if question == raw.asked and questions:
         return extracted, None  # a bare question with nothing before it: there is no context to make one from
     if question == raw.asked:
         question = f"{raw.asked.rstrip()} {_fitting_ask(raw)}"
-    return extracted, _candidate(raw, conversation_id, question, CONTEXTUAL)
+    return extracted, _contextual(raw, conversation_id, question)
+
+
+def _contextual(raw: _Raw, conversation_id: str, question: str) -> Candidate:
+    # What leads the question in comes from the turns before: with them as context it would be said twice.
+    return _candidate(raw, conversation_id, question, CONTEXTUAL, None if question.startswith(raw.asked) else ())
 
 
 def _stand_alone(raw: _Raw) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from attunement.config import DataSettings
 from attunement.curation.dedup import signature
 from attunement.curation.shards import Workspace, key_of, save_array
+from attunement.readers.files import ReadFailure, SourceFile, read
 from attunement.records import Conversation, from_dict, to_dict
-from attunement.sources.files import ReadFailure, SourceFile, read
 from attunement.storage.files import file_hash, read_json, read_jsonl, write_json, write_jsonl
 
 READ_VERSION = 1

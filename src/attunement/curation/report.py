@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from attunement.config import DataSettings
+from attunement.readers.files import SourceFile
 from attunement.records import SHARES, QualityMetrics
-from attunement.sources.files import SourceFile
 from attunement.storage.files import write_json, write_text
 
 BINS = 20

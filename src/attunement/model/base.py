@@ -1,0 +1,137 @@
+"""Foundation models: what a name means, and how its weights and tokenizer are loaded.
+
+A name is `attunement-base` (shipped with the package, no network), a folder, or a Hugging Face model. Everything is
+resolved to a folder first, and loaded from there: safetensors only, no code from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from attunement.errors import ModelError
+from attunement.storage.files import content_hash, file_hash
+
+PACKAGED = "attunement-base"
+NEEDED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model"]
+QUIET_BELOW_BYTES = 200_000_000
+"""Smaller weights load in under two seconds and need no progress bar."""
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ m['role'] | capitalize }}:{{ ' ' + m['content'] | trim }}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+"""For tokenizers that bring none."""
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU. Raises `ModelError` for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"the device '{device}' cannot be used here: take 'auto' or 'cpu'") from error
+
+
+def resolve_base(name: str) -> Path:
+    """The folder that holds the model `name`; fetched from the hub when it is neither packaged nor a folder.
+
+    Raises `ModelError` that says what to do when it is nowhere or holds no safetensors weights.
+    """
+    if name == PACKAGED:
+        folder = Path(str(resources.files("attunement"))) / "weights" / PACKAGED
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"'{PACKAGED}' is not in this installation: install the package again or name another base")
+    elif Path(name).is_dir():
+        folder = Path(name)
+    else:
+        folder = _fetch(name)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"the folder '{name}' holds no model (config.json is missing): give a Hugging Face model folder")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"the base '{name}' has no .safetensors weights: save it again with save_pretrained, pickles are not read"
+        )
+    return folder
+
+
+def _fetch(name: str) -> Path:
+    advice = f"give a folder, '{PACKAGED}', or the name of a Hugging Face model while online"
+    try:
+        return Path(snapshot_download(name, allow_patterns=NEEDED_FILES))
+    except HFValidationError as error:
+        raise ModelError(f"there is no base model '{name}': {advice}") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(f"the base model '{name}' is neither here nor can it be fetched: {advice}") from error
+
+
+def base_sha256(folder: Path) -> str:
+    """The hash that names a base: of its weight files' hashes, in the order of their names."""
+    files = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors")))
+    return _weights_hash(folder, files)
+
+
+@lru_cache(maxsize=8)
+def _weights_hash(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    return content_hash([[name, file_hash(folder / name)] for name, _, _ in files])
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a base, always with a chat template and a padding token. Raises `ModelError`."""
+    folder = resolve_base(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the tokenizer of '{name}' cannot be loaded: {_first_line(error)}") from error
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.model_max_length = int(1e30)  # lengths are ours to mind (model.chat); the tokenizer would only warn
+    return tokenizer
+
+
+def load_base(name: str, device: str = "auto") -> tuple[Any, Any]:
+    """The causal language model and tokenizer of a base, in eval mode: float32 on the CPU, bfloat16 on CUDA.
+
+    Raises `ModelError` when the base is missing or its files cannot be loaded.
+    """
+    folder, place = resolve_base(name), pick_device(device)
+    tokenizer = load_tokenizer(name)
+    dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+    try:
+        with _loading_bar(folder):
+            AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"the base '{name}' cannot be loaded: {_first_line(error)}") from error
+    return model.to(place).eval(), tokenizer
+
+
+@contextlib.contextmanager
+def _loading_bar(folder: Path) -> Iterator[None]:
+    quiet = sum(path.stat().st_size for path in folder.glob("*.safetensors")) < QUIET_BELOW_BYTES
+    before = transformers_logging.is_progress_bar_enabled()
+    if quiet:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if quiet and before:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,179 @@
+"""The layers of a Mixture of LoRA experts: feed-forward experts over shared weights, and plain LoRA for attention.
+
+Shapes: B sequences, T positions, N = B*T tokens, d hidden, f feed-forward, E experts, r rank, K experts per token.
+
+No loop over experts. An expert differs from the base feed-forward by low-rank terms only, so the base's gate and up
+projections are computed once; the experts' terms are one dense matmul over the stacked `[E*r, d]` factors, masked to
+the chosen expert; and because the down projection is linear, the chosen experts' hidden states are mixed before it,
+so it too is computed once: the base costs exactly what the dense model costs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass
+class Routing:
+    """What the layers of one model share while it runs: whether adapters are on, and what is observed."""
+
+    enabled: bool = True
+    mask: Tensor | None = None
+    """`[B, T]`, 1 where a token counts; None counts all."""
+    observe: bool = False
+    balance: dict[int, Tensor] = field(default_factory=dict)
+    """Load-balancing loss by layer, of the last observed pass."""
+    usage: Tensor | None = None
+    """`[layers, E]` tokens that each expert served, while counting is on."""
+
+
+def load_balancing_loss(probabilities: Tensor, chosen: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Fedus 2021, equation 4: E * sum of (share of tokens) * (mean probability); 1 when perfectly even.
+
+    `probabilities` `[N, E]`, `chosen` `[N, K]`, `mask` `[N]` (1 where a token counts). For one layer: over all layers
+    pooled, opposite imbalances would cancel.
+    """
+    experts = probabilities.shape[-1]
+    counts = functional.one_hot(chosen, experts).sum(1).to(probabilities.dtype)
+    if mask is None:
+        share, mean = counts.mean(0), probabilities.mean(0)
+    else:
+        weight = mask.reshape(-1, 1).to(probabilities.dtype)
+        total = weight.sum().clamp(min=1)
+        share, mean = (counts * weight).sum(0) / total, (probabilities * weight).sum(0) / total
+    return experts * torch.sum(share / chosen.shape[-1] * mean)
+
+
+def _new_factor(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> nn.Parameter:
+    """LoRA's A: uniform within 1/sqrt(inputs), as `nn.Linear` starts, drawn on the CPU so that a seed means one thing."""
+    bound = 1 / math.sqrt(shape[-1])
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator).to(device))
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer plus `scale * B A x`. B starts at zero, so the layer starts as the base, to the bit."""
+
+    def __init__(
+        self, dense: nn.Module, *, rank: int, scale: float, dropout: float, routing: Routing, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        device = next(dense.parameters()).device
+        inputs, outputs = _features(dense)
+        self.dense, self.scale, self._routing = dense, scale, routing
+        self.dropout = nn.Dropout(dropout)
+        self.a = _new_factor((rank, inputs), generator, device)
+        self.b = nn.Parameter(torch.zeros(rank, outputs, device=device))
+        """Transposed: `[r, outputs]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., inputs]` to `[..., outputs]`."""
+        base: Tensor = self.dense(x)
+        if not self._routing.enabled:
+            return base
+        low = functional.linear(self.dropout(x), self.a.to(x.dtype)).flatten(0, -2) * self.scale
+        return torch.addmm(base.flatten(0, -2), low, self.b.to(x.dtype)).view_as(base)
+
+
+class ExpertFeedForward(nn.Module):
+    """A frozen gated feed-forward as `num_experts` LoRA experts with a router.
+
+    Routing is Mixtral's: softmax over all experts in fp32, the top K, divided by their sum; no bias, no jitter. The
+    router runs in the activations' dtype, as exported models are served. With `top_k` 1 the renormalised weight is
+    always 1, so only the load-balancing loss trains the router.
+
+    Dropout acts on the input that all experts share, and on the down factors' rank-space input: one mask costs less
+    than one per expert.
+    """
+
+    def __init__(
+        self,
+        dense: nn.Module,
+        *,
+        layer: int,
+        num_experts: int,
+        top_k: int,
+        rank: int,
+        scale: float,
+        dropout: float,
+        routing: Routing,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        hidden, inner = _features(dense.gate_proj)  # type: ignore[arg-type]
+        device = next(dense.parameters()).device
+        self.dense, self.layer, self._routing = dense, layer, routing
+        self.experts, self.top_k, self.rank, self.scale = num_experts, top_k, rank, scale
+        self.dropout = nn.Dropout(dropout)
+        self.router = nn.Linear(hidden, num_experts, bias=False, device=device)
+        with torch.no_grad():
+            self.router.weight.copy_(torch.empty(num_experts, hidden).normal_(0, 0.02, generator=generator))
+        self.gate_up_a = _new_factor((2, num_experts, rank, hidden), generator, device)
+        self.gate_b = nn.Parameter(torch.zeros(num_experts, rank, inner, device=device))
+        self.up_b = nn.Parameter(torch.zeros(num_experts, rank, inner, device=device))
+        self.down_a = _new_factor((num_experts, rank, inner), generator, device)
+        self.down_b = nn.Parameter(torch.zeros(num_experts, rank, hidden, device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, T, d]` to `[B, T, d]`."""
+        if not self._routing.enabled:
+            return self.dense(x)  # type: ignore[no-any-return]
+        tokens_nd = x.flatten(0, -2)
+        weights_nk, chosen_nk = self._route(tokens_nd)
+        gate: Tensor = self.dense.gate_proj(x).flatten(0, -2)  # type: ignore[operator]
+        up: Tensor = self.dense.up_proj(x).flatten(0, -2)  # type: ignore[operator]
+        low = functional.linear(self.dropout(tokens_nd), self.gate_up_a.flatten(0, 2).to(x.dtype)) * self.scale
+        low_n2er = low.view(-1, 2, self.experts, self.rank)
+        gate_b, up_b = self.gate_b.flatten(0, 1).to(x.dtype), self.up_b.flatten(0, 1).to(x.dtype)
+        down_a = self.down_a.flatten(0, 1).to(x.dtype)
+        mixed, down_low = None, None
+        for slot in range(self.top_k):
+            mask_ne1 = functional.one_hot(chosen_nk[:, slot], self.experts).to(x.dtype).unsqueeze(-1)
+            hidden = self._hidden(gate, up, (low_n2er * mask_ne1.unsqueeze(1)).flatten(2), gate_b, up_b)
+            weight = weights_nk[:, slot, None]
+            part = (functional.linear(hidden, down_a).view(-1, self.experts, self.rank) * (mask_ne1 * weight[..., None])).flatten(
+                1
+            )
+            # h_1 + sum of w_s (h_s - h_1), which is the weighted sum as the weights add up to 1: while experts are
+            # equal the difference is exactly zero, so the model starts as its base to the last bit.
+            if mixed is None or down_low is None:
+                first, mixed, down_low = hidden, hidden, part
+            else:
+                mixed = torch.addcmul(mixed, weight, hidden - first)
+                down_low = down_low + part
+        assert mixed is not None and down_low is not None
+        base: Tensor = self.dense.down_proj(mixed.view(*x.shape[:-1], -1))  # type: ignore[operator]
+        down_low = self.dropout(down_low) * self.scale
+        return torch.addmm(base.flatten(0, -2), down_low, self.down_b.flatten(0, 1).to(x.dtype)).view_as(base)
+
+    def _hidden(self, gate: Tensor, up: Tensor, low_n2z: Tensor, gate_b: Tensor, up_b: Tensor) -> Tensor:
+        """`[N, f]` hidden states of one chosen expert per token; `low_n2z` holds zeros but for that expert."""
+        gated = torch.addmm(gate, low_n2z[:, 0], gate_b)
+        return self.dense.act_fn(gated) * torch.addmm(up, low_n2z[:, 1], up_b)  # type: ignore[operator, no-any-return]
+
+    def _route(self, tokens_nd: Tensor) -> tuple[Tensor, Tensor]:
+        logits = functional.linear(tokens_nd, self.router.weight.to(tokens_nd.dtype))
+        probabilities = logits.softmax(-1, dtype=torch.float32)
+        weights, chosen = probabilities.topk(self.top_k, dim=-1)
+        weights = (weights / weights.sum(-1, keepdim=True)).to(tokens_nd.dtype)
+        self._note(probabilities, chosen)
+        return weights, chosen
+
+    def _note(self, probabilities: Tensor, chosen: Tensor) -> None:
+        routing = self._routing
+        mask = None if routing.mask is None or routing.mask.numel() != len(chosen) else routing.mask
+        if routing.observe:
+            routing.balance[self.layer] = load_balancing_loss(probabilities, chosen, mask)
+        if routing.usage is not None:
+            counts = functional.one_hot(chosen, self.experts).sum(1)
+            if mask is not None:
+                counts = counts * mask.reshape(-1, 1)
+            routing.usage[self.layer] += counts.sum(0).to(routing.usage)
+
+
+def _features(linear: nn.Module) -> tuple[int, int]:
+    return int(linear.in_features), int(linear.out_features)  # type: ignore[arg-type]

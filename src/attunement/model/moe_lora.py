@@ -1,0 +1,260 @@
+"""A dense causal language model as a Mixture of LoRA experts.
+
+`MoEModel` wraps a frozen Hugging Face model of the Llama, Mistral, Qwen2 or Qwen3 families, or any other whose layers
+have the same parts, without forking its forward pass: the feed-forward modules are exchanged for `ExpertFeedForward`,
+the attention projections for `LoRALinear`. Only adapters and routers are trained and saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from attunement import __version__
+from attunement.errors import IntegrityError, ModelError
+from attunement.model.base import base_sha256, load_base, resolve_base
+from attunement.model.checkpoint import ADAPTER, atomic_folder, find_checkpoint, read_description, write_description
+from attunement.model.experts import ExpertFeedForward, LoRALinear, Routing
+from attunement.records import ModelConfig, from_dict, to_dict
+
+FEED_FORWARD_PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
+
+
+@dataclass(frozen=True)
+class MoEOutput:
+    """Without labels, `logits` is `[B, T, vocabulary]` and the losses are None.
+
+    With labels, only positions that predict a labelled token are computed: `logits` is `[n, vocabulary]` and
+    `token_losses` `[n]` (nats, float32) in row-major order; `language_loss` is their mean, `router_loss` the mean over
+    layers of the load-balancing loss, and `loss = language_loss + router_aux_loss * router_loss`.
+    """
+
+    logits: Tensor
+    loss: Tensor | None = None
+    language_loss: Tensor | None = None
+    router_loss: Tensor | None = None
+    token_losses: Tensor | None = None
+
+
+class MoEModel(nn.Module):
+    """The contract's model. `base_model` is frozen and changed in place; `seed` draws the first adapters.
+
+    `config.context_length` is capped at what the base supports. Raises `ModelError` that names what a base lacks.
+    """
+
+    def __init__(self, base_model: Any, config: ModelConfig, seed: int = 17) -> None:
+        super().__init__()
+        self.base = base_model
+        longest = getattr(base_model.config, "max_position_embeddings", None) or config.context_length
+        self.config = replace(config, context_length=min(config.context_length, longest))
+        self._routing = Routing()
+        self._selected: Tensor | None = None
+        self.base_sha256 = _hash_of(base_model)
+        base_model.requires_grad_(False)
+        self._layers = _decoder_layers(base_model)
+        generator = torch.Generator().manual_seed(seed)
+        for number, layer in enumerate(self._layers):
+            self._adapt(number, layer, generator)
+        self._head = base_model.get_output_embeddings()
+        self._head.register_forward_pre_hook(self._select)
+        self._check_feed_forward()
+
+    def _adapt(self, number: int, layer: Any, generator: torch.Generator) -> None:
+        config = self.config
+        shared: dict[str, Any] = {
+            "rank": config.lora_rank,
+            "scale": config.lora_alpha / config.lora_rank,
+            "dropout": config.dropout,
+            "routing": self._routing,
+            "generator": generator,
+        }
+        missing = [f"mlp.{part}" for part in FEED_FORWARD_PARTS if not hasattr(layer.mlp, part)]
+        missing += [f"self_attn.{name}" for name in config.target_modules if not hasattr(layer.self_attn, name)]
+        if missing:
+            raise ModelError(
+                f"a {type(self.base).__name__} cannot become a Mixture of LoRA experts: its layers lack {', '.join(missing)}; "
+                "take a base of the Llama, Mistral, Qwen2 or Qwen3 families"
+            )
+        for name in config.target_modules:
+            setattr(layer.self_attn, name, LoRALinear(getattr(layer.self_attn, name), **shared))
+        layer.mlp = ExpertFeedForward(layer.mlp, layer=number, num_experts=config.num_experts, top_k=config.top_k, **shared)
+
+    def _check_feed_forward(self) -> None:
+        """A feed-forward that has the right parts but does something else with them must not pass silently."""
+        block = self._layers[0].mlp
+        weight = block.dense.gate_proj.weight
+        if weight.is_meta or not weight.is_floating_point():
+            return
+        probe = torch.linspace(-1, 1, 2 * block.router.in_features, device=weight.device, dtype=weight.dtype).view(1, 2, -1)
+        with torch.no_grad(), self.evaluating():
+            if not torch.allclose(block(probe), block.dense(probe), rtol=1e-2, atol=1e-4):
+                raise ModelError(
+                    f"the feed-forward of {type(self.base).__name__} is not down(act(gate(x)) * up(x)): "
+                    "take a base of the Llama, Mistral, Qwen2 or Qwen3 families"
+                )
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None) -> MoEOutput:
+        """`input_ids`, `attention_mask` and `labels` are `[B, T]`; labels of -100 are not scored; see `MoEOutput`."""
+        targets = None
+        if labels is not None:
+            targets = functional.pad(labels[:, 1:], (0, 1), value=-100)
+            self._selected = targets != -100
+        self._routing.mask, self._routing.observe = attention_mask, True
+        self._routing.balance.clear()
+        try:
+            logits = self.base(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+        finally:
+            selected, self._selected = self._selected, None
+            self._routing.mask, self._routing.observe = None, False
+        if targets is None:
+            return MoEOutput(logits, router_loss=self._router_loss(logits))
+        token_losses = functional.cross_entropy(logits.float(), targets[selected], reduction="none")
+        language_loss = token_losses.sum() / max(1, len(token_losses))
+        router_loss = self._router_loss(logits)
+        loss = language_loss + self.config.router_aux_loss * router_loss
+        return MoEOutput(logits, loss, language_loss, router_loss, token_losses)
+
+    def _router_loss(self, like: Tensor) -> Tensor:
+        losses = list(self._routing.balance.values())
+        return torch.stack(losses).mean() if losses else torch.zeros((), device=like.device)
+
+    def _select(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """Before the output layer: only the hidden states whose logits are wanted (a quarter of a small model's time)."""
+        return None if self._selected is None else (inputs[0][self._selected], *inputs[1:])
+
+    def generate(self, **arguments: Any) -> Tensor:
+        """Transformers' `generate`, with its key-value cache; token ids `[B, T]`."""
+        with torch.no_grad():
+            return self.base.generate(**arguments)  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return next(self.parameters()).device
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Adapters and routers, in the order of their names."""
+        return [parameter for _, parameter in self._named_trainable()]
+
+    def _named_trainable(self) -> list[tuple[str, nn.Parameter]]:
+        return sorted((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """What is trained, by name; the tensors are the model's own."""
+        return {name: parameter.detach() for name, parameter in self._named_trainable()}
+
+    @contextmanager
+    def adapters_off(self) -> Iterator[None]:
+        """Inside the block the model is its base."""
+        self._routing.enabled = False
+        try:
+            yield
+        finally:
+            self._routing.enabled = True
+
+    @contextmanager
+    def counting_usage(self) -> Iterator[Tensor]:
+        """Inside the block the yielded `[layers, experts]` tensor counts the tokens that each expert serves."""
+        self._routing.usage = torch.zeros(len(self._layers), self.config.num_experts, dtype=torch.long, device=self.device)
+        try:
+            yield self._routing.usage
+        finally:
+            self._routing.usage = None
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Eval mode inside the block, the mode from before after it."""
+        before = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(before)
+
+    def save(self, folder: Path) -> None:
+        """Writes `adapter.safetensors` and `moe.json`; the folder appears whole or not at all."""
+        with atomic_folder(folder) as temporary:
+            self.write_files(temporary)
+
+    def write_files(self, folder: Path) -> None:
+        """The files of a checkpoint, into a folder that the caller makes appear (`atomic_folder`)."""
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.adapter_state().items()}
+        save_file(state, folder / ADAPTER)
+        write_description(
+            folder,
+            {
+                "attunement": __version__,
+                "model": to_dict(self.config),
+                "base": {"name": self.config.base, "sha256": self.base_sha256},
+                "trainable_parameters": sum(tensor.numel() for tensor in state.values()),
+            },
+        )
+
+    def load_adapter(self, state: dict[str, Tensor]) -> None:
+        """Takes over adapters and routers. Raises `ModelError` when names or shapes differ."""
+        own = self.adapter_state()
+        if {name: tensor.shape for name, tensor in own.items()} != {name: tensor.shape for name, tensor in state.items()}:
+            raise ModelError("the checkpoint's adapters do not fit this model: it was made with another base or other settings")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+
+def load_moe(folder: Path, device: str = "auto", base: str | None = None) -> tuple[MoEModel, Any, dict[str, Any]]:
+    """The model in eval mode, its tokenizer, and what `moe.json` says, with the `checkpoint`'s folder.
+
+    `folder` is a checkpoint or a run (its best checkpoint); `base` says where the base lies now, if elsewhere.
+    Raises `ModelError`, or `IntegrityError` when the adapter is damaged or the base is not the one it was trained on.
+    """
+    checkpoint = find_checkpoint(folder)
+    info = read_description(checkpoint)
+    try:
+        config = from_dict(ModelConfig, info["model"])
+        wanted = info["base"]["sha256"]
+        state = load_adapter_file(checkpoint)
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"the checkpoint {checkpoint} lacks a part of its description: {error}") from error
+    name = base or config.base
+    if base_sha256(resolve_base(name)) != wanted:
+        raise IntegrityError(
+            f"the base '{name}' is not the one that {checkpoint} was trained on (its weights differ): "
+            "name the right one, or train again"
+        )
+    base_model, tokenizer = load_base(name, device)
+    model = MoEModel(base_model, config).eval()
+    model.load_adapter(state)
+    return model, tokenizer, {**info, "checkpoint": checkpoint}
+
+
+def load_adapter_file(checkpoint: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint. Raises `IntegrityError` when they cannot be read."""
+    try:
+        return load_file(checkpoint / ADAPTER)
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{checkpoint / ADAPTER} is damaged: take another checkpoint") from error
+
+
+def _hash_of(base_model: Any) -> str:
+    """Taken when the model is wrapped: the files may change while it runs. Empty for a model that was never saved."""
+    folder = Path(base_model.name_or_path) if base_model.name_or_path else None
+    return base_sha256(folder) if folder and any(folder.glob("*.safetensors")) else ""
+
+
+def _decoder_layers(base_model: Any) -> Any:
+    decoder = base_model.get_decoder() if hasattr(base_model, "get_decoder") else None
+    layers = getattr(decoder, "layers", None)
+    if layers is None or len(layers) == 0 or not all(hasattr(layers[0], part) for part in ("mlp", "self_attn")):
+        raise ModelError(
+            f"a {type(base_model).__name__} cannot become a Mixture of LoRA experts: it lacks layers with `mlp` and `self_attn`; "
+            "take a base of the Llama, Mistral, Qwen2 or Qwen3 families"
+        )
+    return layers

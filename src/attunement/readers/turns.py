@@ -1,0 +1,128 @@
+"""Who speaks and what is said: role names, transcripts, clean text."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from attunement.records import Turn
+
+Spoken = tuple[str, str, float | None]
+"""Speaker's name as the source has it, text, start in seconds if known."""
+
+_NAMES = {
+    "client": "client patient seeker user human usr speaker help-seeker helpseeker person customer prompter host interviewer "
+              "moderator presenter question q caller student child",
+    "therapist": "therapist counsellor counselor helper sys agent assistant gpt listener supporter bot ai model chatgpt doctor "
+                 "psychologist clinician guest interviewee expert answer a psychiatrist coach response",
+    "narrator": "narrator lecturer professor teacher",
+    "system": "system",
+}  # fmt: skip
+ROLE_OF_NAME = {name: role for role, names in _NAMES.items() for name in names.split()}
+
+_SPEAKER_LINE = re.compile(
+    r"^[ \t]*(?P<time>[\[(]?\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?[\])]?[ \t]*[-\u2013]?[ \t]*)?"
+    r"\**(?P<name>[^\W\d_][\w.'\u2019-]*(?: [\w.'\u2019-]+){0,3}(?: ?\([^)\n]{0,40}\))?)\**[ \t]*:\**[ \t]*(?P<text>.*)$"
+)
+_TAG = re.compile(r"<[^<>]{0,200}>")
+_BREAK = re.compile(r"<\s*(?:br|/p|/li|/div|/h\d)\b[^<>]{0,80}>", re.I)
+_GLUED = re.compile(r"(?<=[a-z][.!?])(?=[A-Z][a-z'])")
+_LOST = dict.fromkeys([0x00, 0x200B, 0x200C, 0x200D, 0xFEFF])
+
+
+def clean(text: str, markup: bool = False) -> str:
+    """White space normalised (paragraphs stay); with `markup`, tags and entities too, words kept apart."""
+    if markup:
+        text = _GLUED.sub(" ", html.unescape(_TAG.sub("", _BREAK.sub("\n", text))))
+    text = text.translate(_LOST).replace("\r\n", "\n").replace("\r", "\n")
+    text = re.sub(r"[ \t\u00a0\u2028\f\v]+", " ", text)
+    return re.sub(r" ?\n[ \n]*", "\n", text).strip()
+
+
+def detokenise(text: str) -> str:
+    """Puts back together what a tokeniser took apart: "did n't ," becomes "didn't,"."""
+    text = re.sub(r" (n't|'s|'m|'re|'ve|'ll|'d)\b", r"\1", text)
+    text = re.sub(r" +([.,!?;:%)\]])", r"\1", text)
+    text = re.sub(r"([(\[$]) +", r"\1", text)
+    text = re.sub(r"\b(got|gon|wan) (ta|na)\b", r"\1\2", text)
+    return re.sub(r"(?<=\w)([.!?])(?:\1)+(?= |$)", lambda m: m[0] if len(m[0]) > 2 else m[1], text)
+
+
+def seconds(stamp: str) -> float | None:
+    """`[01:02:03.5]` or `2:03` in seconds."""
+    parts = re.findall(r"\d+(?:[.,]\d+)?", stamp)
+    if not 2 <= len(parts) <= 3:
+        return None
+    total = 0.0
+    for part in parts:
+        total = total * 60 + float(part.replace(",", "."))
+    return total
+
+
+def bare_name(name: str) -> str:
+    """A speaker's name without what stands in brackets behind it."""
+    return re.sub(r"\s*\([^)]*\)", "", name).strip()
+
+
+def to_turns(spoken: Iterable[Spoken], roles: Mapping[str, str] | None = None) -> list[Turn]:
+    """Turns with roles; adjacent ones of one speaker are joined, empty ones left out.
+
+    A name that neither `roles` nor the table knows: the first such speaker is the client, others the therapist;
+    whoever speaks alone is the narrator.
+    """
+    given = {k.casefold(): v for k, v in (roles or {}).items()}
+    rows = [(bare_name(name), text, at) for name, text, at in spoken if text]
+    names = list(dict.fromkeys(name for name, _, _ in rows))
+    table: dict[str, str] = {}
+    for name in names:
+        key = name.casefold()
+        role = given.get(key) or ROLE_OF_NAME.get(key)
+        if role is None:
+            role = "client" if "client" not in table.values() else "therapist"
+        table[name] = role
+    talking = [n for n in names if table[n] != "system"]
+    if len(talking) == 1 and talking[0].casefold() not in given:
+        table[talking[0]] = "narrator"
+    out: list[Turn] = []
+    for name, text, at in rows:
+        if out and out[-1].role == table[name] and out[-1].speaker == name:
+            out[-1] = Turn(out[-1].role, f"{out[-1].text}\n{text}", name, out[-1].start_seconds)
+        else:
+            out.append(Turn(table[name], text, name, at))
+    return out
+
+
+def transcript(text: str) -> list[Spoken] | None:
+    """The speakers and texts of a plain-text transcript (`Name: text`, time marks allowed), or None if it is none.
+
+    A name counts when it is a known role or comes at least twice, so that "Note: ..." within a turn stays in it.
+    """
+    rows = text.splitlines()
+    found = [m for m in map(_SPEAKER_LINE.match, rows) if m]
+    names = Counter(bare_name(m["name"]).casefold() for m in found)
+    known = {n for n in names if n in ROLE_OF_NAME}
+    if len({ROLE_OF_NAME[n] for n in known}) >= 2:
+        speakers = known
+    else:
+        speakers = {n for n, count in names.items() if count > 1 or n in known} or set(names)
+    if len(speakers) < 2 and not (len(speakers) == 1 and names[next(iter(speakers))] > 2):
+        return None
+    return _collect(rows, speakers)
+
+
+def _collect(rows: Sequence[str], speakers: set[str]) -> list[Spoken] | None:
+    out: list[tuple[str, list[str], float | None]] = []
+    before = 0
+    for row in rows:
+        match = _SPEAKER_LINE.match(row)
+        if match and bare_name(match["name"]).casefold() in speakers:
+            out.append((match["name"], [match["text"]], seconds(match["time"]) if match["time"] else None))
+        elif out:
+            out[-1][1].append(row)
+        else:
+            before += bool(row.strip())
+    if before > max(5, len(rows) // 2):  # a few lines of heading are fine; prose with a colon somewhere is no transcript
+        return None
+    return [(name, clean("\n".join(parts)).strip('"\u201c\u201d '), at) for name, parts, at in out]

@@ -21,7 +21,7 @@ from attunement.readers.turns import Spoken, clean, seconds
 FORMATS = ("json", "jsonl", "table", "parquet", "srt", "vtt", "text")
 _SRT = re.compile(r"^\s*\d+\s*\n\d{1,2}:\d{2}:\d{2}[,.]\d{1,3}\s*-->", re.M)
 _PREFIXED = re.compile(r"^[\w-]{1,40}\s+(?=\{)")
-_SPEAKS = re.compile(r"^(?:[\[(]?\d+:\d+[^ ]* +)?[^,;\t|:{\["]{1,40}: ")
+_SPEAKS = re.compile(r'^(?:[\[(]?\d+:\d+[^ ]* +)?[^,;\t|:{\["]{1,40}: ')
 _VOICE = re.compile(r"^\s*[A-Z][\w.' -]{0,40}:\s")
 
 

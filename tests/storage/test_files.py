@@ -1,0 +1,92 @@
+"""Files: whole or not at all, canonical bytes, hashes, and JSON lines as a sequence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attunement.errors import DataError
+from attunement.storage.files import (
+    JsonlSequence,
+    atomic_write,
+    canonical,
+    content_hash,
+    file_hash,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write("half of the new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_binary_writes(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "b", binary=True) as file:
+        file.write(b"\x00\xff")
+    assert (tmp_path / "b").read_bytes() == b"\x00\xff"
+
+
+def test_the_canonical_form_is_one() -> None:
+    assert canonical({"b": [1, "ä"], "a": None}) == '{"a":null,"b":[1,"ä"]}'
+    assert content_hash({"b": 1, "a": 2}) == content_hash({"a": 2, "b": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical(float("nan"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8
+)
+
+
+@given(json_values)
+def test_the_canonical_form_loses_nothing(value: object) -> None:
+    assert json.loads(canonical(value)) == value
+    assert "\n" not in canonical(value)
+
+
+def test_hashes(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"abc")
+    wanted = hashlib.sha256(b"abc").hexdigest()
+    assert file_hash(path) == content_hash(b"abc") == content_hash("abc") == wanted
+
+
+def test_json_errors_name_the_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"b": 1, "a": [2]})
+    assert read_json(tmp_path / "x.json") == {"a": [2], "b": 1}
+    assert (tmp_path / "x.json").read_text().startswith('{\n  "a"')
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(DataError, match=r"bad\.json is not valid JSON"):
+        read_json(tmp_path / "bad.json")
+    with pytest.raises(DataError, match=r"none\.json does not exist"):
+        read_json(tmp_path / "none.json")
+
+
+def test_json_lines_are_a_sequence(tmp_path: Path) -> None:
+    rows = [{"n": i, "text": "ü" * i + "\u2028"} for i in range(7)]
+    assert write_jsonl(tmp_path / "a.jsonl", rows[:3]) == 3
+    assert write_jsonl(tmp_path / "b.jsonl", rows[3:]) == 4
+    (tmp_path / "a.jsonl").open("a").write("\n")  # an empty line is no row
+    sequence = JsonlSequence([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], lambda row: row["n"])
+    assert len(sequence) == 7
+    assert list(sequence) == list(range(7))
+    assert sequence[2:5] == [2, 3, 4]
+    assert (sequence[0], sequence[-1]) == (0, 6)
+    with pytest.raises(IndexError):
+        sequence[7]
+    assert list(read_jsonl(tmp_path / "b.jsonl")) == rows[3:]

@@ -273,8 +273,8 @@ def train(args: argparse.Namespace) -> None:
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     texts = read(args.shared)
-    if (out / "tokenizer/tokenizer.json").exists():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
+    if args.start_from or (out / "tokenizer/tokenizer.json").exists():
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(args.start_from or out / "tokenizer")
     else:
         tokenizer = train_tokenizer(texts, out / "tokenizer")
     parts = {kind: encode(tokenizer, some) for kind, some in texts.items()}
@@ -300,6 +300,11 @@ def train(args: argparse.Namespace) -> None:
             optimizer.load_state_dict(saved)
         step, elapsed = state["step"], state["elapsed_seconds"]
         print(f"goes on from step {step}, {elapsed / 60:.0f} minutes", flush=True)
+    elif args.start_from:  # a state was lost: the weights go on with fresh moments
+        saved = AutoModelForCausalLM.from_pretrained(args.start_from, dtype=torch.float32)
+        model.load_state_dict(saved.state_dict())
+        step, elapsed = args.steps_before, args.minutes_before * 60
+    first = step
     started, last_save, recent = time.monotonic() - elapsed, time.monotonic(), []
     log = open(out / "log.jsonl", "a", encoding="utf-8")
     while (elapsed := time.monotonic() - started) < args.minutes * 60:
@@ -311,7 +316,7 @@ def train(args: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, rate in zip(optimizers, rates, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate * schedule(progress, step)
+                group["lr"] = rate * schedule(progress, step - first)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         step += 1
@@ -415,6 +420,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("runs/base"))
     parser.add_argument("--minutes", type=float, default=120.0, help="the whole budget, resumed time included")
     parser.add_argument("--save-minutes", type=float, default=10.0)
+    parser.add_argument("--start-from", type=Path, help="a folder that an earlier run wrote, where its state.pt is lost")
+    parser.add_argument("--steps-before", type=int, default=0, help="with --start-from: the steps in those weights")
+    parser.add_argument("--minutes-before", type=float, default=0.0, help="with --start-from: their share of the budget")
     parser.add_argument("--rows", type=int, default=8, help=f"sequences of {CONTEXT} tokens a step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--muon-rate", type=float, default=6e-3)

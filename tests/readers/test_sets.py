@@ -116,7 +116,7 @@ def test_the_catalogue_is_whole() -> None:
     [
         ("i do n't know , really .", "i don't know, really."),
         ("Hi , what 's up ?", "Hi, what's up?"),
-        ("you got ta try . .", "you gotta try.."),
+        ("you got ta try . .", "you gotta try."),
         ("it cost $ 5 ( five ) !", "it cost $5 (five)!"),
     ],
 )

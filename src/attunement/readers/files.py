@@ -141,7 +141,9 @@ def _with(file: SourceFile, **changes: Any) -> SourceFile:
 
 
 def read(file: SourceFile, *, max_record_bytes: int) -> Iterator[Conversation | ReadFailure]:
-    """The conversations of one file, in its order. An empty conversation comes with no turns."""
+    """The conversations of one file, in its order; nothing of a skipped one. An empty conversation comes with no turns."""
+    if file.skip_reason is not None:  # a pipe must not even be opened
+        return
     if file.fault is not None:
         yield ReadFailure(file.name, "file", file.fault)
         return

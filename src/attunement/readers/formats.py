@@ -71,7 +71,7 @@ def delimiter_of(text: str) -> str | None:
         except csv.Error:
             continue
         rows = [row for row in rows if row][:-1] or rows  # the head may end within a row
-        if rows and len(rows[0]) > 1 and sum(len(row) == len(rows[0]) for row in rows) >= 0.8 * len(rows):
+        if rows and len(rows[0]) > 1 and sum(len(row) != len(rows[0]) for row in rows) <= max(1, 0.2 * len(rows)):
             return delimiter
     return None
 
@@ -245,6 +245,8 @@ def _subtitles(text: str, kind: str) -> list[Spoken]:
             cues = [(c.text, seconds(c.start) or 0.0, c.voice or "") for c in webvtt.from_string(text)]
     except (srt.SRTParseError, webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError, ValueError) as error:
         raise Unreadable("file", f"is broken {kind.upper()}: {error}") from error
+    if not cues and "-->" in text:
+        raise Unreadable("file", f"is broken {kind.upper()}: no cue could be read")
     speaker = "narrator"
     for content, start, voice in cues:
         said = clean(content, markup=True).replace("\n", " ")

@@ -68,7 +68,7 @@ def _one(item: Found, recipe: FileRecipe) -> Found:
     if recipe.shape == "dialog":
         return _dialog(item, recipe)
     if isinstance(record, str):
-        spoken = transcript(record)
+        spoken = transcript(record, recipe.roles)
         if spoken is None and len(record.split()) >= SHORTEST_TALK_WORDS:
             spoken = [("narrator", clean(record), None)]
         return (
@@ -110,7 +110,7 @@ def _transcript_columns(item: Found, recipe: FileRecipe) -> Iterator[Found]:
     for column, text in item.record.items():
         if fnmatch(column, recipe.text):
             where = Found(f"{item.locator}, {column}")
-            spoken = transcript(str(text or ""))
+            spoken = transcript(str(text or ""), recipe.roles)
             if spoken is None and str(text or "").strip():
                 yield Found(where.locator, error="is no transcript: nobody is named as speaking")
             else:

@@ -94,16 +94,20 @@ def to_turns(spoken: Iterable[Spoken], roles: Mapping[str, str] | None = None) -
     return out
 
 
-def transcript(text: str) -> list[Spoken] | None:
+def transcript(text: str, roles: Mapping[str, str] | None = None) -> list[Spoken] | None:
     """The speakers and texts of a plain-text transcript (`Name: text`, time marks allowed), or None if it is none.
 
     A name counts when it is a known role or comes at least twice, so that "Note: ..." within a turn stays in it.
+    Where two of the names in `roles` speak, nobody else does: a "Teacher: ..." that the client quotes stays theirs.
     """
     rows = text.splitlines()
     found = [m for m in map(_SPEAKER_LINE.match, rows) if m]
     names = Counter(bare_name(m["name"]).casefold() for m in found)
+    given = {n for n in names if n in {name.casefold() for name in roles or ()}}
     known = {n for n in names if n in ROLE_OF_NAME}
-    if len({ROLE_OF_NAME[n] for n in known}) >= 2:
+    if len(given) >= 2:
+        speakers = given
+    elif len({ROLE_OF_NAME[n] for n in known}) >= 2:
         speakers = known
     else:
         speakers = {n for n, count in names.items() if count > 1 or n in known} or set(names)

@@ -257,6 +257,17 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class GenerationConfig:
+    """How a reply is drawn. `temperature` 0 is greedy; `deadline_seconds` 0 means none; lengths in tokens."""
+
+    max_new_tokens: int = 96
+    temperature: float = 0.7
+    top_p: float = 0.9
+    repetition_penalty: float = 1.15
+    deadline_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class TrainingDataset:
     """The files a run reads (chat JSONL, as `attune data build` writes them) and the hash that names the set."""
 

@@ -10,7 +10,6 @@ redoes only what it must, and what nothing refers to any more is removed at the 
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attunement.errors import DataError
-from attunement.storage.files import atomic_write, content_hash
+from attunement.storage.files import atomic_write, content_hash, exclusive
 
 
 class Workspace:
@@ -54,12 +52,8 @@ class Workspace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One build at a time in a folder. Raises `DataError` when another one runs there."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise DataError(f"another build is running in {self.root.parent}: wait for it or choose another --out") from error
+        busy = f"another build is running in {self.root.parent}: wait for it or choose another --out"
+        with exclusive(self.root / "lock", busy):
             yield
 
 

@@ -143,14 +143,15 @@ class MoEModel(nn.Module):
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Adapters and routers, in the order of their names."""
-        return [parameter for _, parameter in self._named_trainable()]
+        return [parameter for _, parameter in self.named_trainable()]
 
-    def _named_trainable(self) -> list[tuple[str, nn.Parameter]]:
+    def named_trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Adapters and routers with their names, sorted."""
         return sorted((name, p) for name, p in self.named_parameters() if p.requires_grad)
 
     def adapter_state(self) -> dict[str, Tensor]:
         """What is trained, by name; the tensors are the model's own."""
-        return {name: parameter.detach() for name, parameter in self._named_trainable()}
+        return {name: parameter.detach() for name, parameter in self.named_trainable()}
 
     @contextmanager
     def adapters_off(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ canonical form (sorted keys, no spaces in lines), so that the same records are t
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -52,6 +53,18 @@ def atomic_write(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(lock: Path, message: str) -> Iterator[None]:
+    """One process at a time inside the block, by a lock on the file `lock`. Raises `DataError(message)` for the second."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(message) from error
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

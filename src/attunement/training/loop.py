@@ -1,0 +1,212 @@
+"""One run's loop on PyTorch Lightning: the steps, and what is written between them.
+
+`Tuning` takes one optimiser step per call, over micro-batches; `Journal` writes metrics and checkpoints, validates,
+and stops the run when its time, its patience or its steps are over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from rich.progress import Progress, TaskID
+
+from attunement.errors import ModelError
+from attunement.model.moe_lora import MoEModel
+from attunement.records import TrainingConfig, TrainingMetrics, to_dict
+from attunement.storage.files import atomic_write
+from attunement.training.data import Batch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a short or long run makes of its `TrainingConfig`, whose figures are upper limits; all in steps."""
+
+    total: int
+    warmup: int
+    interval: int
+    per_epoch: int
+
+    @classmethod
+    def of(cls, config: TrainingConfig, steps_per_epoch: int) -> Plan:
+        """At most a tenth of the run is warm-up, and there is at least one checkpoint an epoch."""
+        total = steps_per_epoch * config.epochs
+        total = min(total, config.max_steps) if config.max_steps else total
+        warmup = min(config.warmup_steps, max(1, total // 10))
+        return cls(total, warmup, max(1, min(config.checkpoint_interval, steps_per_epoch, total)), steps_per_epoch)
+
+    def rate(self, step: int) -> float:
+        """Share of the peak learning rate at `step`: linear warm-up, then a cosine down to a tenth."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.total - self.warmup)
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+@dataclass
+class Position:
+    """Where a run stands; what a resumed one goes on from."""
+
+    step: int = 0
+    elapsed_seconds: float = 0.0
+    best_loss: float = math.inf
+    best: str = ""
+    last: str = ""
+    without_improvement: int = 0
+    stopped: str = ""
+
+
+class Tuning(lightning.LightningModule):
+    """The optimisation. One Lightning batch is the list of micro-batches of one step."""
+
+    def __init__(self, model: MoEModel, config: TrainingConfig, plan: Plan, position: Position) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model, self.config, self.plan, self.position = model, config, plan, position
+        self.last_loss, self.last_tokens = math.nan, 0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        decayed = [p for p in self.model.trainable_parameters() if p.ndim > 1]
+        plain = [p for p in self.model.trainable_parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.config.learning_rate, betas=(0.9, 0.95))
+
+    def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
+        return [part.to(device) for part in batch]
+
+    def training_step(self, batch: list[Batch], batch_idx: int) -> None:
+        torch.manual_seed(self.config.seed + self.position.step)  # dropout after a resume is what it would have been
+        optimizer = self.optimizers()
+        for group in optimizer.param_groups:  # type: ignore[union-attr]
+            group["lr"] = self.config.learning_rate * self.plan.rate(self.position.step)
+        # Weighted by learned tokens, so that the split into micro-batches does not change the step.
+        counts = [int((part.labels[:, 1:] >= 0).sum()) for part in batch]
+        total, loss_sum = max(1, sum(counts)), 0.0
+        for part, count in zip(batch, counts, strict=True):
+            out = self.model(part.input_ids, part.attention_mask, part.labels)
+            self.manual_backward(out.loss * (count / total))
+            loss_sum += out.language_loss.item() * count / total
+        if not math.isfinite(loss_sum):
+            raise ModelError(
+                f"the loss is {loss_sum} at step {self.position.step}: take a lower training.learning_rate and go on from the last checkpoint"
+            )
+        torch.nn.utils.clip_grad_norm_(self.model.trainable_parameters(), self.config.gradient_clip)
+        optimizer.step()  # type: ignore[union-attr]
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        self.position.step += 1
+        self.last_loss, self.last_tokens = loss_sum, sum(int(part.attention_mask.sum()) for part in batch)
+
+
+class Journal(lightning.Callback):
+    """Writes down what happens and decides when it is over.
+
+    `validate` gives the validation loss in nats; `save(tuning, epoch)` writes a checkpoint; `interrupted` fills when
+    a signal asks to stop.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        validate: Callable[[], float],
+        save: Callable[[Tuning, int], None],
+        interrupted: Sequence[int],
+        progress: Progress,
+    ) -> None:
+        self._log = run_dir / "metrics.jsonl"
+        self._validate, self._save, self._interrupted, self._progress = validate, save, interrupted, progress
+        self._task: TaskID | None = None
+        self._before = 0.0
+        self._started = self._last = 0.0
+
+    def on_fit_start(self, trainer: Any, module: Tuning) -> None:
+        self._before, self._started, self._last = module.position.elapsed_seconds, time.monotonic(), time.monotonic()
+        self._task = self._progress.add_task("train", total=module.plan.total, completed=module.position.step)
+        self._forget_after(module.position.step)
+
+    def on_train_batch_end(self, trainer: Any, module: Tuning, outputs: Any, batch: Any, batch_idx: int) -> None:
+        position, plan, config, now = module.position, module.plan, module.config, time.monotonic()
+        position.elapsed_seconds = self._before + now - self._started
+        speed = module.last_tokens / max(1e-9, now - self._last)
+        metrics = TrainingMetrics(
+            position.step, module.last_loss, config.learning_rate * plan.rate(position.step - 1), round(speed, 1)
+        )
+        assert self._task is not None
+        self._progress.update(self._task, completed=position.step, description=f"train (loss {module.last_loss:.2f})")
+        out_of_time = position.elapsed_seconds > config.max_duration_hours * 3600
+        over = position.step >= plan.total or out_of_time
+        if over or position.step % plan.interval == 0:
+            metrics = self._checkpoint(module, metrics)
+            if not over and position.without_improvement >= config.early_stopping_patience:
+                position.stopped = f"no improvement in {config.early_stopping_patience} validations"
+            elif over:
+                position.stopped = "the training window is over" if position.step < plan.total else "all steps done"
+        elif self._interrupted:
+            self._keep(module)
+        trainer.should_stop = bool(position.stopped or self._interrupted)
+        self._write(to_dict(metrics))
+        self._last = time.monotonic()
+
+    def _checkpoint(self, module: Tuning, metrics: TrainingMetrics) -> TrainingMetrics:
+        position, plan = module.position, module.plan
+        loss = self._validate()
+        if loss < position.best_loss:
+            position.best_loss, position.best, position.without_improvement = loss, _name(position, plan), 0
+        else:
+            position.without_improvement += 1
+        self._keep(module)
+        return TrainingMetrics(
+            metrics.step, metrics.loss, metrics.learning_rate, metrics.tokens_per_second, loss, math.exp(min(loss, 50.0))
+        )
+
+    def _keep(self, module: Tuning) -> None:
+        module.position.last = _name(module.position, module.plan)
+        self._save(module, _epoch(module.position, module.plan))
+
+    def _forget_after(self, step: int) -> None:
+        """Rows past the checkpoint that the run goes on from would stand twice."""
+        if self._log.exists():
+            rows = [json.loads(line) for line in self._log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            with atomic_write(self._log) as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows if row["step"] <= step)
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        with open(self._log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _epoch(position: Position, plan: Plan) -> int:
+    return -(-position.step // plan.per_epoch)
+
+
+def _name(position: Position, plan: Plan) -> str:
+    return f"epoch-{_epoch(position, plan):03d}-step-{position.step:06d}"
+
+
+def moments(model: MoEModel, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """AdamW's moments by parameter name, for safetensors."""
+    out = {}
+    for name, parameter in model.named_trainable():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            out[f"{name}/{key}"] = value.detach().cpu().contiguous()
+    return out
+
+
+def put_moments(model: MoEModel, optimizer: torch.optim.Optimizer, state: Mapping[str, torch.Tensor]) -> None:
+    """The inverse of `moments`. Raises `ModelError` when a moment is missing."""
+    try:
+        for name, parameter in model.named_trainable():
+            optimizer.state[parameter] = {
+                "step": state[f"{name}/step"],
+                "exp_avg": state[f"{name}/exp_avg"].to(parameter.device),
+                "exp_avg_sq": state[f"{name}/exp_avg_sq"].to(parameter.device),
+            }
+    except KeyError as error:
+        raise ModelError(f"the checkpoint's optimiser state lacks {error}: train again into another --out") from error

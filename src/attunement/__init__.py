@@ -15,6 +15,7 @@ _HOME = {
         (
             "BiasReport",
             "Conversation",
+            "CrisisAssessment",
             "DeployedModel",
             "DialoguePair",
             "EdgeCaseExample",
@@ -48,6 +49,7 @@ _HOME = {
     "Settings": "attunement.config",
     "load_settings": "attunement.config",
     "DataPipeline": "attunement.curation.pipeline",
+    "QualityValidator": "attunement.quality.validator",
     "MoEModel": "attunement.model.moe_lora",
     "TrainingSystem": "attunement.training.system",
     "DeploymentService": "attunement.serving.service",

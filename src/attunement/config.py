@@ -165,6 +165,10 @@ class ServingSettings(Section):
     deadline_seconds: float = Field(
         1.8, gt=0, description="The reply is cut at a sentence end when this time is over (contract: under 2 s)."
     )
+    max_bias_score: float = Field(0.5, ge=0, le=1, description="A reply that scores higher is held back.")
+    messages: Path | None = Field(
+        None, description="TOML file with the reviewed texts and help lines of your country; default: the packaged ones."
+    )
     max_input_characters: int = Field(20_000, ge=1, description="Longer requests are refused with 422.")
 
 

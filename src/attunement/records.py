@@ -212,6 +212,14 @@ class BiasReport:
     findings: Sequence[Mapping[str, Any]] = ()
 
 
+@dataclass(frozen=True)
+class CrisisAssessment:
+    """Danger in a client's words. `level` is none, elevated or imminent; `reasons` are rule codes, never text."""
+
+    level: str = "none"
+    reasons: Sequence[str] = ()
+
+
 # --- model and training (contract: Model Configuration, Training Configuration) ------------------
 
 

@@ -12,3 +12,5 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set one setting; may be repeated.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on standard output.")]
+Model = Annotated[Path, typer.Option("--model", help="Folder of a run (its best checkpoint) or of a checkpoint.")]
+Runs = Annotated[Path, typer.Option(help="Folder with training runs.")]

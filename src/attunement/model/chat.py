@@ -7,7 +7,7 @@ training, evaluation and serving, so a model is asked as it was taught.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
@@ -92,7 +92,7 @@ def reply(model: Any, tokenizer: Any, messages: Messages, config: GenerationConf
 
 def stream_reply(
     model: Any, tokenizer: Any, messages: Messages, config: GenerationConfig, seed: int | None = None
-) -> Iterator[str]:
+) -> Generator[str]:
     """The model's reply in pieces, as they come; it stops at `config`'s limits. Errors of the model are raised here.
 
     `seed` makes sampling repeatable; without one it draws from the global generator.

@@ -1,0 +1,61 @@
+"""Listening and serving: the socket is bound before the model loads, so that a taken port is told at once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from attunement.errors import ServiceError
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket. Raises `ServiceError` when the address cannot be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ServiceError(f"there is no address '{host}': give --host 127.0.0.1 or an address of this machine") from error
+    with found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind(address)
+        except OSError as error:
+            raise ServiceError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from error
+        yield found
+
+
+@contextmanager
+def running(app: FastAPI, bound: socket.socket) -> Iterator[None]:
+    """Serves in a thread while the block runs."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+    thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def run(app: FastAPI, bound: socket.socket, tls_cert: Path | None = None, tls_key: Path | None = None) -> None:
+    """Serves until a signal; requests in progress are finished first. Its log holds paths, never bodies."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        ssl_certfile=str(tls_cert) if tls_cert else None,
+        ssl_keyfile=str(tls_key) if tls_key else None,
+    )
+    uvicorn.Server(config).run(sockets=[bound])

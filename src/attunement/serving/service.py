@@ -1,0 +1,197 @@
+"""`DeploymentService`: one loaded model behind the gate. Knows nothing of HTTP; the app and the terminal wire it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from attunement.config import Settings, load_settings
+from attunement.embedding import Embedder
+from attunement.errors import ServiceError
+from attunement.model.chat import SENTENCE_END, encode_example, stream_reply
+from attunement.quality.validator import QualityValidator
+from attunement.records import DeployedModel, GenerationConfig, HealthStatus, InferenceRequest, InferenceResponse
+from attunement.serving.gate import CRISIS, PASSED, REMINDED, WITHHELD, Entry, Messages, SafetyGate
+
+ROLES = {"user": "user", "client": "user", "assistant": "assistant", "therapist": "assistant"}
+"""How callers may name who spoke."""
+
+
+class BusyError(ServiceError):
+    """All of a request's time went by in the queue."""
+
+
+class DeploymentService:
+    """The contract's service. One request generates at a time; others wait at most for their deadline."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings().settings
+        self.validator = QualityValidator(Embedder(self.settings.embedding))
+        serving = self.settings.serving
+        self.gate = SafetyGate(self.validator, Messages.load(serving.messages), serving.max_bias_score)
+        self.deployed: DeployedModel | None = None
+        self._model: Any = None
+        self._tokenizer: Any = None
+        self._turn = threading.Lock()
+        self._started = time.monotonic()
+
+    # --- the contract -------------------------------------------------------------------------------
+
+    def load_model(self, checkpoint_path: Path) -> DeployedModel:
+        """Loads a run's best checkpoint, or a checkpoint, and warms it up. Raises `ModelError`."""
+        from attunement.model.moe_lora import load_moe
+
+        model, tokenizer, info = load_moe(Path(checkpoint_path))
+        checkpoint = Path(info["checkpoint"])
+        run = checkpoint.parent.parent.name if checkpoint.parent.name == "checkpoints" else ""
+        name = "/".join(part for part in (run, checkpoint.name) if part)
+        deployed = DeployedModel(
+            f"{name}@{info['adapter_sha256'][:8]}", checkpoint, sum(p.numel() for p in model.parameters()), str(model.device)
+        )
+        with self._turn:
+            self._model, self._tokenizer, self.deployed = model, tokenizer, deployed
+        for _ in self._generate([{"role": "user", "content": "Hello."}], replace(self._generation(), max_new_tokens=1)):
+            pass
+        return deployed
+
+    def predict(self, request: InferenceRequest) -> InferenceResponse:
+        """The reply to `user_input` after `conversation_context`, judged.
+
+        Raises `ServiceError` for an empty request or without a model, `BusyError` when the queue is too long.
+        """
+        return self.answer(request)[0]
+
+    def health_check(self) -> HealthStatus:
+        """`healthy` with a model, `unhealthy` without."""
+        up = int(time.monotonic() - self._started)
+        days, rest = divmod(up, 86_400)
+        clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+        version = self.deployed.model_version if self.deployed else "none"
+        return HealthStatus("healthy" if self.deployed else "unhealthy", version, f"{days}d {clock}")
+
+    # --- the same, in pieces ------------------------------------------------------------------------
+
+    def answer(self, request: InferenceRequest) -> tuple[InferenceResponse, str]:
+        """`predict`, and what the gate did (`attunement.serving.gate`)."""
+        *_, last = self.stream(request)
+        assert not isinstance(last, str)
+        return last
+
+    def stream(self, request: InferenceRequest) -> Iterator[str | tuple[InferenceResponse, str]]:
+        """The reply sentence by sentence, each judged before it is given; then the whole with what the gate did.
+
+        Where the whole differs from the pieces (words were held back), it is the whole that counts.
+        """
+        talk = as_messages(request)
+        entry = self.gate.enter(talk)
+        if entry.answer is not None:
+            yield entry.answer
+            yield InferenceResponse(entry.answer, 0.0, 1.0), CRISIS
+            return
+        said, shown = "", ""
+        with closing(self._generate(talk, self._generation())) as pieces:
+            for piece in pieces:
+                said += piece
+                ends = [m.end() for m in SENTENCE_END.finditer(said) if m.end() < len(said)]
+                if ends and ends[-1] > len(shown):
+                    if not self.gate.admits(said[: ends[-1]]):
+                        yield self._withheld(entry)
+                        return
+                    yield said[len(shown) : ends[-1]]
+                    shown = said[: ends[-1]]
+        whole = _ended(said, shown)
+        if not whole or not self.gate.admits(whole):
+            yield self._withheld(entry)
+            return
+        if whole[len(shown) :]:
+            yield whole[len(shown) :]
+        if entry.reminder:
+            yield f"\n\n{entry.reminder}"
+        yield self._scored(talk, whole, entry.reminder), REMINDED if entry.reminder else PASSED
+
+    def coherence(self, request: InferenceRequest, response: str) -> float:
+        """How well the reply fits what was asked, 0-1 (`QualityValidator.score_semantic_coherence`)."""
+        from attunement.records import QAPair
+
+        talk = as_messages(request)
+        context = [m["content"] for m in talk[:-1]]
+        return self.validator.score_semantic_coherence(QAPair(talk[-1]["content"], response, context, "", 0.0, {}))
+
+    # --- inside -------------------------------------------------------------------------------------
+
+    def _generation(self) -> GenerationConfig:
+        serving = self.settings.serving
+        return GenerationConfig(
+            serving.max_new_tokens, serving.temperature, serving.top_p, serving.repetition_penalty, serving.deadline_seconds
+        )
+
+    def _generate(self, talk: Sequence[Mapping[str, str]], config: GenerationConfig) -> Generator[str]:
+        started = time.monotonic()
+        if not self._turn.acquire(timeout=config.deadline_seconds):
+            raise BusyError("the service is busy: ask again in a moment, or start more of it")
+        try:
+            if self._model is None:
+                raise ServiceError("no model is loaded: start the service with  attune serve --model RUN")
+            left = max(0.1, config.deadline_seconds - (time.monotonic() - started))
+            with closing(stream_reply(self._model, self._tokenizer, talk, replace(config, deadline_seconds=left))) as pieces:
+                yield from pieces
+        finally:
+            self._turn.release()
+
+    def _withheld(self, entry: Entry) -> tuple[InferenceResponse, str]:
+        text = self.gate.messages.withheld
+        return InferenceResponse(f"{text}\n\n{entry.reminder}" if entry.reminder else text, 0.0, 0.0), WITHHELD
+
+    def _scored(self, talk: Sequence[Mapping[str, str]], reply: str, reminder: str | None) -> InferenceResponse:
+        """`confidence` is the geometric mean of the probabilities that the model gives its own words (a first measure,
+
+        not calibrated); reviewed text has 1, text in place of words held back 0.
+        """
+        import torch
+
+        encoded = encode_example(self._tokenizer, [*talk, {"role": "assistant", "content": reply}], self._model.config.context_length)
+        ids, labels = (torch.tensor([part], device=self._model.device) for part in (encoded.ids, encoded.labels))
+        with self._turn, torch.no_grad():
+            loss = self._model(ids, None, labels).language_loss
+        bias = self.validator.detect_bias(reply).bias_score
+        return InferenceResponse(f"{reply}\n\n{reminder}" if reminder else reply, bias, round(math.exp(-float(loss)), 4))
+
+
+def as_messages(request: InferenceRequest) -> list[dict[str, str]]:
+    """Chat messages that start with the user and alternate. Strings are turns: the client's first, then in turn.
+
+    Raises `ServiceError` for a role that is unknown or a request without words.
+    """
+    turns: list[tuple[str, str]] = []
+    for number, item in enumerate(request.conversation_context):
+        if isinstance(item, str):
+            turns.append((("user", "assistant")[number % 2], item))
+            continue
+        role = ROLES.get(str(item.get("role", "")).casefold())
+        if role is None:
+            raise ServiceError(f"conversation_context[{number}].role must be one of {', '.join(ROLES)}")
+        turns.append((role, str(item.get("content", ""))))
+    if not request.user_input.strip():
+        raise ServiceError("user_input is empty: send what the person said")
+    out: list[dict[str, str]] = []
+    for role, text in [*turns, ("user", request.user_input)]:
+        if not text.strip() or (not out and role == "assistant"):
+            continue
+        if out and out[-1]["role"] == role:
+            out[-1]["content"] += f"\n{text.strip()}"
+        else:
+            out.append({"role": role, "content": text.strip()})
+    return out
+
+
+def _ended(said: str, shown: str) -> str:
+    """A reply that was cut loses its unfinished sentence, unless nothing else is there."""
+    ends = [m.end() for m in SENTENCE_END.finditer(said)]
+    whole = said[: max(ends)] if ends else said
+    return whole if len(whole) >= len(shown) else shown

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
+
+from attunement.records import ModelConfig, TrainingConfig
+from attunement.storage.files import write_jsonl
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -26,3 +30,42 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     for name in [n for n in os.environ if n.startswith("ATTUNE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ATTUNE_HOME", str(tmp_path_factory.getbasetemp() / "attune-home"))
+
+
+def write_tiny_dataset(folder: Path, train: int = 48) -> Path:
+    """Chat JSON lines about feelings and days, made from lists: quick to learn, no one's words."""
+    rng = random.Random(5)
+    feelings, days = ["sad", "low", "tired", "angry", "lonely"], ["Monday", "winter", "my birthday", "the move"]
+    for name, count in (("train", train), ("validation", 8), ("test", 8)):
+        rows = []
+        for number in range(count):
+            feeling, day = rng.choice(feelings), rng.choice(days)
+            messages = [
+                {"role": "user", "content": f"I feel {feeling} since {day}."},
+                {"role": "assistant", "content": f"That sounds hard. What was {day} like for you?"},
+            ]
+            rows.append({"id": f"x-{name}-{number}", "messages": messages})
+        write_jsonl(folder / f"{name}.jsonl", rows)
+    return folder
+
+
+TINY_MODEL = ModelConfig(num_experts=4, lora_rank=4, lora_alpha=8, context_length=128, dropout=0.05)
+TINY_TRAINING = TrainingConfig(batch_size=8, micro_batch_size=4, learning_rate=3e-3, epochs=3)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "dataset")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_dataset: Path) -> Path:
+    """A finished run of the packaged base on the tiny dataset, 18 steps."""
+    from attunement.training.data import dataset_of
+    from attunement.training.system import TrainingSystem
+
+    run = tiny_dataset.parent / "runs" / "tiny"
+    system = TrainingSystem(run)
+    system.initialize_model(TINY_MODEL)
+    system.train(dataset_of(tiny_dataset), TINY_TRAINING)
+    return run

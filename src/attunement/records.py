@@ -249,7 +249,7 @@ class ModelConfig:
 class TrainingConfig:
     """The training loop. The contract's figures are upper limits: short runs derive smaller ones and say so."""
 
-    max_duration_hours: float = 12
+    max_duration_hours: float = 12.0
     batch_size: int = 32
     learning_rate: float = 3e-4
     warmup_steps: int = 1000

@@ -33,7 +33,7 @@ def demo(
     started = time.monotonic()
     packaged = Path(str(resources.files("attunement")))
     settings = load_settings(packaged / "recipes" / "demo.toml", overrides or ()).settings
-    dataset, run = out / "dataset", out / "run"
+    dataset, run = out / "dataset", out / "runs" / "demo"
     _curate(packaged / "samples" / "conversations", dataset, settings)
     _train(dataset, run, settings)
     _evaluate(run, settings)

@@ -112,7 +112,7 @@ def create_app(service: DeploymentService) -> FastAPI:
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    @app.post("/api/v1/inference", response_model=InferenceOut, responses=_PROBLEMS, tags=["contract"])
+    @app.post("/api/v1/inference", response_model=InferenceOut, responses=_PROBLEMS)
     async def inference(body: InferenceIn, response: Response) -> dict[str, Any]:
         """Reply to what a client says. The header `Attunement-Gate` tells what the safety gate did:
         passed, crisis (reviewed text answers a risk), reminded (help lines were added) or withheld."""
@@ -123,7 +123,7 @@ def create_app(service: DeploymentService) -> FastAPI:
         response.headers[GATE_HEADER] = gate
         return {"response": answer.response, "bias_score": answer.bias_score, "confidence": answer.confidence}
 
-    @app.get("/api/v1/health", response_model=HealthOut, responses={503: {"model": HealthOut, "description": "Unhealthy"}}, tags=["contract"])
+    @app.get("/api/v1/health", response_model=HealthOut, responses={503: {"model": HealthOut, "description": "Unhealthy"}})
     async def health(response: Response) -> dict[str, str]:
         """Whether the service can answer, and with which model."""
         state = service.health_check()

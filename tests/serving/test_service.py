@@ -1,0 +1,282 @@
+"""The service and its gate: real models behind real sockets; what a person in distress reads is never left to chance."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from attunement.config import load_settings
+from attunement.errors import ConfigError, ModelError, ServiceError
+from attunement.records import InferenceRequest
+from attunement.serving.app import create_app
+from attunement.serving.gate import Messages
+from attunement.serving.run import listen, running
+from attunement.serving.service import BusyError, DeploymentService, as_messages
+
+SETTINGS = load_settings(None, ["serving.max_new_tokens=24", "serving.max_input_characters=2000"]).settings
+
+
+@pytest.fixture(scope="module")
+def service(tiny_run: Path) -> DeploymentService:
+    found = DeploymentService(SETTINGS)
+    found.load_model(tiny_run)
+    return found
+
+
+@pytest.fixture(scope="module")
+def client(service: DeploymentService) -> Iterator[httpx.Client]:
+    with listen("127.0.0.1", 0) as socket, running(create_app(service), socket):
+        with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=30, trust_env=False) as found:
+            yield found
+
+
+def ask(client: httpx.Client, text: str, context: list[Any] | None = None) -> httpx.Response:
+    return client.post("/api/v1/inference", json={"conversation_context": context or [], "user_input": text})
+
+
+# --- the contract's endpoints ------------------------------------------------------------------------
+
+
+def test_a_reply_has_exactly_the_contracts_fields(client: httpx.Client) -> None:
+    answer = ask(client, "I feel sad since winter.")
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"response", "bias_score", "confidence"}
+    assert "That sounds hard." in answer.json()["response"]
+    assert 0 <= answer.json()["bias_score"] <= 1 and 0.2 < answer.json()["confidence"] < 1
+    assert answer.headers["Attunement-Gate"] == "passed" and answer.headers["Cache-Control"] == "no-store"
+
+
+def test_health(client: httpx.Client) -> None:
+    found = client.get("/api/v1/health").json()
+    assert set(found) == {"status", "model_version", "uptime"}
+    assert found["status"] == "healthy"
+    assert re.fullmatch(r"tiny/epoch-003-step-000018@[0-9a-f]{8}", found["model_version"])
+    assert re.fullmatch(r"0d \d\d:\d\d:\d\d", found["uptime"])
+
+
+def test_context_may_be_texts_or_turns(client: httpx.Client) -> None:
+    turns = [{"role": "client", "content": "I feel low since Monday."}, {"role": "therapist", "content": "What happened?"}]
+    assert ask(client, "I lost my job.", turns).status_code == 200
+    assert ask(client, "I lost my job.", [t["content"] for t in turns]).status_code == 200
+
+
+def test_the_interactive_page_needs_nothing_from_elsewhere(client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert assets and all(a.startswith("/") for a in assets)
+    assert all(client.get(a).status_code == 200 for a in assets)
+    assert client.get("/").headers["Location"] == "/docs"
+    assert set(client.get("/openapi.json").json()["paths"]) == {"/api/v1/inference", "/api/v1/health"}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"user_inpt": "SECRET"}, "user_input: Field required"),
+        ({"user_input": ""}, "user_input"),
+        ({"user_input": "   "}, "user_input"),
+        ({"user_input": "hi", "extra": "SECRET"}, "extra"),
+        ({"user_input": 5}, "user_input"),
+        ({"user_input": "hi", "conversation_context": "SECRET"}, "conversation_context"),
+        ({"user_input": "hi", "conversation_context": [{"role": "robot", "content": "SECRET"}]}, "conversation_context.0"),
+        ({"user_input": "SECRET" * 400}, "more than 2,000 characters"),
+        ({"user_input": "hi", "conversation_context": ["SECRET"] * 401}, "conversation_context"),
+    ],
+)
+def test_bad_requests_are_told_without_repeating_them(client: httpx.Client, body: dict[str, Any], words: str) -> None:
+    answer = client.post("/api/v1/inference", json=body)
+    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert set(problem) == {"type", "title", "status", "detail"} and problem["status"] == 422
+    assert words in problem["detail"] and "SECRET" not in answer.text
+
+
+def test_other_errors_are_problems_too(client: httpx.Client) -> None:
+    assert client.get("/nowhere").json()["status"] == 404
+    assert client.delete("/api/v1/health").json()["status"] == 405
+    assert client.post("/api/v1/inference", content=b"{broken").status_code == 422
+    huge = client.post("/api/v1/inference", content=b"x" * 20_000, headers={"content-type": "application/json"})
+    assert huge.status_code == 413 and "send fewer turns" in huge.json()["detail"]
+
+
+# --- the gate ----------------------------------------------------------------------------------------
+
+
+def test_risk_is_answered_by_reviewed_text(client: httpx.Client) -> None:
+    answer = ask(client, "I want to kill myself")
+    messages = Messages.load(None)
+    assert answer.headers["Attunement-Gate"] == "crisis"
+    assert answer.json() == {"response": messages.fill(messages.risk["suicide"].first), "bias_score": 0.0, "confidence": 1.0}
+    assert "988" in answer.json()["response"] and "{lines}" not in answer.json()["response"]
+
+
+def test_risk_that_goes_on_gets_other_words(client: httpx.Client) -> None:
+    first = ask(client, "I want to die").json()["response"]
+    again = ask(client, "I still want to die", ["I want to die", first]).json()["response"]
+    assert again != first and "988" in again
+
+
+def test_risk_spoken_of_earlier_adds_a_reminder(client: httpx.Client) -> None:
+    answer = ask(client, "I feel sad since winter.", ["I want to die", "Please call someone."])
+    assert answer.headers["Attunement-Gate"] == "reminded"
+    assert answer.json()["response"].startswith("That sounds hard.") and "988" in answer.json()["response"]
+
+
+@pytest.mark.parametrize(
+    ("text", "risk"),
+    [
+        ("I started cutting myself again", "self_harm"),
+        ("I'm going to kill my boss", "harm_to_others"),
+        ("my husband beats me", "violence"),
+        ("my friend wants to end her life", "another"),
+        ("the voices tell me to hurt people", "psychosis"),
+        ("I'm bleeding and it won't stop", "medical"),
+    ],
+)
+def test_each_risk_has_its_text(service: DeploymentService, text: str, risk: str) -> None:
+    messages = service.gate.messages
+    assert service.answer(InferenceRequest([], text))[0].response == messages.fill(messages.risk[risk].first)
+
+
+def test_every_reason_has_a_text() -> None:
+    from attunement.quality.rules import lexicon
+
+    covered = {reason for risk in Messages.load(None).risk.values() for reason in risk.reasons}
+    assert covered == {rule.code for rule in lexicon("crisis")}
+
+
+class Saying:
+    """A deployment whose model says one thing: what the gate does with it must not depend on luck."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __call__(self, *_: Any) -> Iterator[str]:
+        yield from re.findall(r"\S+\s*", self.words)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("You should stop taking your medication. It helps.", []),
+        ("That sounds hard. Women are too emotional for work. Go on.", ["That sounds hard."]),
+        ("", []),
+    ],
+)
+def test_words_that_must_not_be_said_are_held_back(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, words: str, shown: list[str]) -> None:
+    service = DeploymentService(SETTINGS)
+    service.load_model(tiny_run)
+    monkeypatch.setattr("attunement.serving.service.stream_reply", lambda *a: (piece for piece in Saying(words)()))
+    *pieces, (answer, gate) = list(service.stream(InferenceRequest([], "I feel sad.")))
+    assert pieces == shown
+    assert gate == "withheld" and answer.response == service.gate.messages.withheld and answer.confidence == 0
+    *_, (answer, gate) = list(service.stream(InferenceRequest(["I want to die", "Please call."], "I feel sad.")))
+    assert gate == "withheld" and "988" in answer.response
+
+
+def test_pieces_add_up_to_the_reply(service: DeploymentService) -> None:
+    *pieces, (answer, gate) = list(service.stream(InferenceRequest([], "I feel tired since Monday.")))
+    assert gate == "passed" and "".join(pieces) == answer.response
+
+
+def test_own_messages(tmp_path: Path) -> None:
+    path = tmp_path / "messages.toml"
+    path.write_text('withheld = "w"\nlines = "Call 144."\nreminder = "r {lines}"\n[risk.all]\nreasons = []\nfirst = "Help: {lines}"\nagain = "a"\n')
+    service = DeploymentService(load_settings(None, [f"serving.messages={path}"]).settings)
+    assert service.answer(InferenceRequest([], "I want to die"))[0].response == "Help: Call 144."
+    path.write_text("withheld = 1\n")
+    with pytest.raises(ConfigError, match=r"serving\.messages\) cannot be used"):
+        Messages.load(path)
+    with pytest.raises(ConfigError, match="cannot read the messages"):
+        Messages.load(tmp_path / "none.toml")
+
+
+# --- without a model, and with too many callers --------------------------------------------------------
+
+
+def test_without_a_model_it_is_unhealthy_and_still_answers_risk() -> None:
+    service = DeploymentService(SETTINGS)
+    assert service.health_check().status == "unhealthy"
+    with pytest.raises(ServiceError, match="no model is loaded"):
+        service.predict(InferenceRequest([], "Hello"))
+    assert "988" in service.predict(InferenceRequest([], "I want to die")).response
+    with listen("127.0.0.1", 0) as socket, running(create_app(service), socket):
+        address = f"http://127.0.0.1:{socket.getsockname()[1]}/api/v1"
+        assert httpx.get(f"{address}/health", trust_env=False).status_code == 503
+        answer = httpx.post(f"{address}/inference", json={"user_input": "Hello"}, trust_env=False)
+        assert answer.status_code == 503 and answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_full_queue_is_told_in_time(service: DeploymentService, client: httpx.Client) -> None:
+    with service._turn:
+        started = time.monotonic()
+        answer = ask(client, "I feel sad since winter.")
+        assert answer.status_code == 503 and answer.headers["Retry-After"] == "2"
+        assert time.monotonic() - started < SETTINGS.serving.deadline_seconds + 1.5
+        with pytest.raises(BusyError):
+            service.predict(InferenceRequest([], "Hello"))
+    assert ask(client, "I feel sad since winter.").status_code == 200
+
+
+def test_many_callers_get_their_own_answers(client: httpx.Client) -> None:
+    answers: dict[str, str] = {}
+
+    def call(day: str) -> None:
+        answers[day] = ask(client, f"I feel sad since {day}.").json().get("response", "")
+
+    threads = [threading.Thread(target=call, args=(day,)) for day in ("Monday", "winter", "the move")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 3 and all(answers.values())
+
+
+def test_a_caller_that_leaves_frees_the_model(service: DeploymentService) -> None:
+    pieces = service.stream(InferenceRequest([], "I feel sad since winter."))
+    next(pieces)
+    pieces.close()
+    assert service._turn.acquire(timeout=5)
+    service._turn.release()
+
+
+def test_there_is_no_such_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model at"):
+        DeploymentService(SETTINGS).load_model(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("context", "said", "messages"),
+    [
+        ([], " Hi ", [("user", "Hi")]),
+        (["a", "b"], "c", [("user", "a"), ("assistant", "b"), ("user", "c")]),
+        (["a"], "c", [("user", "a\nc")]),
+        ([{"role": "Therapist", "content": "Welcome."}], "c", [("user", "c")]),
+        ([{"role": "client", "content": "a"}, {"role": "client", "content": " "}, {"role": "assistant", "content": "b"}], "c", [("user", "a"), ("assistant", "b"), ("user", "c")]),
+    ],
+)  # fmt: skip
+def test_messages_start_with_the_client_and_alternate(context: list[Any], said: str, messages: list[tuple[str, str]]) -> None:
+    assert [(m["role"], m["content"]) for m in as_messages(InferenceRequest(context, said))] == messages
+
+
+def test_unusable_requests() -> None:
+    with pytest.raises(ServiceError, match="user_input is empty"):
+        as_messages(InferenceRequest([], " "))
+    with pytest.raises(ServiceError, match=r"conversation_context\[0\]\.role"):
+        as_messages(InferenceRequest([{"role": "robot", "content": "x"}], "hi"))
+
+
+def test_ports_and_addresses() -> None:
+    with listen("127.0.0.1", 0) as socket:
+        socket.listen()
+        with pytest.raises(ServiceError, match="choose another --port"), listen("127.0.0.1", socket.getsockname()[1]):
+            pass
+    with pytest.raises(ServiceError, match="there is no address"), listen("no.such.host.invalid", 0):
+        pass

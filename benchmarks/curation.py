@@ -75,7 +75,10 @@ def build_and_embed(sources: list[Path], folder: Path) -> dict[str, Any]:
 
 
 def speed(_: argparse.Namespace) -> None:
-    figures: dict[str, Any] = {"machine": machine.describe(), "goal": "build at most 1.25 times embedding alone; success rate at least 0.99"}
+    figures: dict[str, Any] = {
+        "machine": machine.describe(),
+        "goal": "build at most 1.25 times embedding alone; success rate at least 0.99",
+    }
     rounds = []
     for _round in range(3):
         with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +109,18 @@ def memory(_: argparse.Namespace) -> None:
 
 
 def in_a_process(sources: list[str], out: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "attunement", "data", "build", *sources, "--out", str(out), "--set", "embedding.max_tokens=8"]
+    command = [
+        sys.executable,
+        "-m",
+        "attunement",
+        "data",
+        "build",
+        *sources,
+        "--out",
+        str(out),
+        "--set",
+        "embedding.max_tokens=8",
+    ]
     subprocess.run([*command, "--json"], check=True, stdout=subprocess.DEVNULL)
     timing = read_json(out / "work" / "timing.json")
     report = read_json(out / "quality_report.json")
@@ -152,7 +166,9 @@ def recall_of(dataset: Path) -> dict[str, Any]:
     for file, number, situation in situations():
         story = next((stories[k] for k in ((file, f"line {number}"), (file, f"item {number}")) if k in stories), None)
         if story is not None and len(situation.split()) > 5:
-            by_situation["".join(filter(str.isalnum, situation.casefold()))].append(json.dumps([file, number, story["group"], story.get("duplicate_of")]))
+            by_situation["".join(filter(str.isalnum, situation.casefold()))].append(
+                json.dumps([file, number, story["group"], story.get("duplicate_of")])
+            )
     pairs = same_group = left_out = 0
     missed = []
     for rows in by_situation.values():

@@ -33,7 +33,9 @@ def test_every_setting_is_documented() -> None:
 def test_every_command_is_documented_with_an_example() -> None:
     text = (DOCS / "cli.md").read_text(encoding="utf-8")
     names = dict(commands(app))
-    assert {"attune data build", "attune train run", "attune eval run", "attune serve", "attune chat", "attune demo"} <= set(names)
+    assert {"attune data build", "attune train run", "attune eval run", "attune serve", "attune chat", "attune demo"} <= set(
+        names
+    )
     for name, function in names.items():
         assert f"\n## {name}\n" in text
         assert f"Example: `{name}" in (function.__doc__ or ""), f"{name} has no example"
@@ -49,7 +51,9 @@ def test_relative_links_lead_somewhere() -> None:
 def test_paths_named_in_the_guides_exist() -> None:
     """A file or folder of this tree that a page names in backticks is there."""
     for path in [*DOCS.rglob("*.md"), *(ROOT / n for n in ("CONTRIBUTING.md", "SECURITY.md"))]:
-        for named in re.findall(r"`((?:src|tests|docs|scripts|recipes|benchmarks|\.ci)/[\w./-]*)`", path.read_text(encoding="utf-8")):
+        for named in re.findall(
+            r"`((?:src|tests|docs|scripts|recipes|benchmarks|\.ci)/[\w./-]*)`", path.read_text(encoding="utf-8")
+        ):
             assert (ROOT / named).exists(), f"{path.relative_to(ROOT)} names {named}"
 
 

@@ -102,7 +102,11 @@ def test_there_are_no_import_cycles() -> None:
 @pytest.mark.parametrize("arguments", [["-c", "import attunement"], ["-m", "attunement", "--help"]])
 def test_loads_nothing_heavy(arguments: list[str]) -> None:
     code = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"}
+        [sys.executable, "-X", "importtime", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "80"},
     )
     loaded = {line.rpartition("|")[2].strip() for line in code.stderr.splitlines()}
     assert "attunement" in loaded
@@ -170,7 +174,9 @@ def test_nothing_runs_what_it_reads() -> None:
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
-            assert called not in {"eval", "exec", "yaml.load", "os.system", "torch.load"} or _weights_only(node), f"{module}: {called}"
+            assert called not in {"eval", "exec", "yaml.load", "os.system", "torch.load"} or _weights_only(node), (
+                f"{module}: {called}"
+            )
             shell = [k for k in node.keywords if k.arg == "shell" and ast.unparse(k.value) != "False"]
             assert not shell, f"{module}, line {node.lineno}: shell=True"
 
@@ -180,7 +186,13 @@ def _weights_only(call: ast.Call) -> bool:
 
 
 def test_files_name_no_registry_and_no_machine() -> None:
-    hosts = ["pypi" + ".org", "pythonhosted" + ".org", "download.pytorch" + ".org", "registry.npmjs" + ".org", "deb.debian" + ".org"]
+    hosts = [
+        "pypi" + ".org",
+        "pythonhosted" + ".org",
+        "download.pytorch" + ".org",
+        "registry.npmjs" + ".org",
+        "deb.debian" + ".org",
+    ]
     paths = ["/wo" + "rk/", "/op" + "t/wheels", "/op" + "t/pypi", "/tm" + "p/dev", "/roo" + "t/"]
     pattern = re.compile("|".join(map(re.escape, hosts + paths)).encode())
     for path in tracked():

@@ -18,7 +18,16 @@ from attunement.cli.main import app, main
 from attunement.cli.serve import is_loopback
 
 RUNNER = CliRunner()
-SMALL = ["--set", "model.num_experts=2", "--set", "model.lora_rank=2", "--set", "training.max_steps=2", "--set", "training.batch_size=4"]
+SMALL = [
+    "--set",
+    "model.num_experts=2",
+    "--set",
+    "model.lora_rank=2",
+    "--set",
+    "training.max_steps=2",
+    "--set",
+    "training.batch_size=4",
+]
 
 
 def attune(*arguments: str, code: int = 0, **options: str) -> str:
@@ -71,7 +80,9 @@ def test_chat(tiny_run: Path) -> None:
 
 def test_serve_over_http(tiny_run: Path) -> None:
     command = [sys.executable, "-m", "attunement", "serve", "--model", str(tiny_run), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    )
     try:
         assert process.stdout is not None
         address = ""
@@ -86,7 +97,9 @@ def test_serve_over_http(tiny_run: Path) -> None:
             except httpx.ConnectError:
                 continue
         assert health.json()["status"] == "healthy"
-        answer = httpx.post(f"{address}/api/v1/inference", json={"user_input": "I feel sad since winter."}, trust_env=False, timeout=30)
+        answer = httpx.post(
+            f"{address}/api/v1/inference", json={"user_input": "I feel sad since winter."}, trust_env=False, timeout=30
+        )
         assert "That sounds hard." in answer.json()["response"]
         process.send_signal(signal.SIGINT)
         assert process.wait(20) in (0, 130, -signal.SIGINT)
@@ -110,7 +123,9 @@ def test_serve_over_http(tiny_run: Path) -> None:
         (["train", "run", "--data", "x", "--set", "training.epoch=2"], "did you mean 'training.epochs'"),
     ],
 )
-def test_errors_are_one_line(arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_errors_are_one_line(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert words in fails(*arguments, monkeypatch=monkeypatch, capsys=capsys)
 
@@ -131,6 +146,9 @@ def test_version_and_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert stop.value.code == 130 and "goes on from here" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("host", "own"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("10.0.0.1", False), ("example.org", False)])
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("10.0.0.1", False), ("example.org", False)],
+)
 def test_which_addresses_stay_on_this_machine(host: str, own: bool) -> None:
     assert is_loopback(host) is own

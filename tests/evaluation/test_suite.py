@@ -29,7 +29,11 @@ def test_perplexity_is_that_of_the_tokens() -> None:
     found = perplexities(scored)
     assert found["before"]["value"] == pytest.approx(math.e**2, abs=1e-3)
     assert found["after"]["value"] == pytest.approx(math.e, abs=1e-3)
-    assert found["ratio"] == {"value": pytest.approx(1 / math.e, abs=1e-3), "low": pytest.approx(1 / math.e, abs=1e-3), "high": pytest.approx(1 / math.e, abs=1e-3)}
+    assert found["ratio"] == {
+        "value": pytest.approx(1 / math.e, abs=1e-3),
+        "low": pytest.approx(1 / math.e, abs=1e-3),
+        "high": pytest.approx(1 / math.e, abs=1e-3),
+    }
     assert perplexities(Scored(np.array([]), np.array([]), np.array([], dtype=int)))["examples"] == 0
 
 
@@ -79,7 +83,8 @@ def test_a_run_without_report_or_test_split(tiny_run: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "does not exist"), ("", "has no examples"), ('{"text": 1}\n', "is no chat JSONL"), ("{\n", "is no chat JSONL")]
+    ("content", "words"),
+    [(None, "does not exist"), ("", "has no examples"), ('{"text": 1}\n', "is no chat JSONL"), ("{\n", "is no chat JSONL")],
 )
 def test_a_bad_test_file(tiny_run: Path, tmp_path: Path, content: str | None, words: str) -> None:
     path = tmp_path / "test.jsonl"

@@ -57,11 +57,18 @@ def test_a_question_that_is_too_long_leaves_half_to_the_reply() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    words=st.lists(st.lists(st.sampled_from(["so", "I", "feel", "low", "today", "why", "?"]), min_size=1, max_size=60), min_size=1, max_size=6),
+    words=st.lists(
+        st.lists(st.sampled_from(["so", "I", "feel", "low", "today", "why", "?"]), min_size=1, max_size=60),
+        min_size=1,
+        max_size=6,
+    ),
     longest=st.integers(16, 200),
 )
 def test_lengths_are_kept_whatever_comes(words: list[list[str]], longest: int) -> None:
-    talk = [{"role": ("user", "assistant")[i % 2], "content": " ".join(part)} for i, part in enumerate([*words, ["yes"]] if len(words) % 2 else words)]
+    talk = [
+        {"role": ("user", "assistant")[i % 2], "content": " ".join(part)}
+        for i, part in enumerate([*words, ["yes"]] if len(words) % 2 else words)
+    ]
     if len(talk) >= 2:
         found = encode_example(TOKENIZER, talk, longest)
         assert len(found.ids) == len(found.labels) <= longest

@@ -95,7 +95,9 @@ def test_what_must_never_be_said(text: str, reason: str) -> None:
     ],
 )
 def test_good_replies_pass(text: str) -> None:
-    assert JUDGE.validate_therapeutic_appropriateness(text) == type(JUDGE.validate_therapeutic_appropriateness(text))(True, 1.0, ())
+    assert JUDGE.validate_therapeutic_appropriateness(text) == type(JUDGE.validate_therapeutic_appropriateness(text))(
+        True, 1.0, ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,9 @@ def test_bias_is_found_with_term_and_place(text: str, code: str) -> None:
     assert normalise(text)[slice(*finding["span"])] == finding["term"]
 
 
-@pytest.mark.parametrize("text", ["My mother is from Mexico.", "I am a gay man and I feel lonely.", "Women in my group meet on Fridays.", "He is 80."])
+@pytest.mark.parametrize(
+    "text", ["My mother is from Mexico.", "I am a gay man and I feel lonely.", "Women in my group meet on Fridays.", "He is 80."]
+)
 def test_naming_a_group_is_no_bias(text: str) -> None:
     assert JUDGE.detect_bias(text).bias_score == 0.0
 
@@ -125,7 +129,9 @@ def test_every_rule_is_well_made(name: str) -> None:
     for rule in lexicon(name):
         assert rule.code and 0 < rule.weight <= 1
         assert not rule.pattern.search("") and not rule.pattern.search("the weather was fine on tuesday")
-        assert (name == "bias") or rule.level in {"crisis": ("elevated", "imminent"), "appropriateness": ("blocks", "lowers")}[name]
+        assert (name == "bias") or rule.level in {"crisis": ("elevated", "imminent"), "appropriateness": ("blocks", "lowers")}[
+            name
+        ]
 
 
 def test_long_text_takes_no_time() -> None:
@@ -137,7 +143,14 @@ def test_long_text_takes_no_time() -> None:
 
 def test_pairs_are_scored_together_as_alone() -> None:
     pairs = [
-        QAPair("I lost my job and I worry about rent.", "Losing a job is frightening. What worries you most about the rent?", [], "", 0, {}),
+        QAPair(
+            "I lost my job and I worry about rent.",
+            "Losing a job is frightening. What worries you most about the rent?",
+            [],
+            "",
+            0,
+            {},
+        ),
         QAPair("Yeah.", "What is it about winter that makes you low?", ["I feel low every winter."], "", 0, {}),
         QAPair("I lost my job and I worry about rent.", "The recipe needs two eggs and some flour.", [], "", 0, {}),
     ]

@@ -44,7 +44,13 @@ def test_every_conversation_of_the_real_data_is_read(shared: Path) -> None:
 @pytest.mark.realdata
 def test_files_of_labels_are_passed_over_with_a_reason(shared: Path) -> None:
     reasons = {f.name: f.skip_reason for f in discover([shared / "data"])}
-    for name in ("goemotions/train.tsv", "diasafety/val.json", "winogender/sentences.tsv", "psych8k/output_GT.txt", "mh-simulation/survey_wai_logs.csv"):
+    for name in (
+        "goemotions/train.tsv",
+        "diasafety/val.json",
+        "winogender/sentences.tsv",
+        "psych8k/output_GT.txt",
+        "mh-simulation/survey_wai_logs.csv",
+    ):
         assert reasons[name], name
 
 
@@ -53,7 +59,14 @@ def test_a_renamed_copy_is_known_by_its_columns(tmp_path: Path) -> None:
         csv.writer(file).writerows(
             [
                 ["questionID", "questionTitle", "questionText", "topic", "answerText", "upvotes"],
-                ["7", "Why am I sad?", "<p>I am sad. Why am I sad?</p>", "depression", "Hello.It happens<br>often &amp; passes.", "3"],
+                [
+                    "7",
+                    "Why am I sad?",
+                    "<p>I am sad. Why am I sad?</p>",
+                    "depression",
+                    "Hello.It happens<br>often &amp; passes.",
+                    "3",
+                ],
             ]
         )
     (file_,) = discover([tmp_path])
@@ -98,7 +111,11 @@ def test_the_users_own_recipe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("name = ", "not valid TOML"), (OWN.replace("dual_persona", "other"), "share"), (OWN.replace("speaker =", "speeker ="), "speeker")],
+    [
+        ("name = ", "not valid TOML"),
+        (OWN.replace("dual_persona", "other"), "share"),
+        (OWN.replace("speaker =", "speeker ="), "speeker"),
+    ],
 )
 def test_a_fault_in_a_recipe_is_named(text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):

@@ -31,7 +31,9 @@ def said(conversation: Conversation) -> list[tuple[str, str]]:
 
 SHAPES: dict[str, Any] = {
     "openai": {"messages": [{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWERED}]},
-    "openai parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": ASKED}]}, {"role": "assistant", "content": ANSWERED}]},
+    "openai parts": {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": ASKED}]}, {"role": "assistant", "content": ANSWERED}]
+    },
     "sharegpt": {"conversations": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": ANSWERED}]},
     "human/assistant": {"human": ASKED, "assistant": ANSWERED},
     "client/therapist": {"client": ASKED, "therapist": ANSWERED},
@@ -40,7 +42,9 @@ SHAPES: dict[str, Any] = {
     "context/response": {"Context": ASKED, "Response": ANSWERED},
     "dialog": {"dialog": [{"speaker": "usr", "text": ASKED}, {"speaker": "sys", "text": ANSWERED}]},
     "strings": {"dialogue": [ASKED, ANSWERED]},
-    "nested json": {"text": json.dumps({"dialog": [{"speaker": "seeker", "content": ASKED}, {"speaker": "supporter", "content": ANSWERED}]})},
+    "nested json": {
+        "text": json.dumps({"dialog": [{"speaker": "seeker", "content": ASKED}, {"speaker": "supporter", "content": ANSWERED}]})
+    },
     "transcript in text": {"text": f"Human: {ASKED}\nAssistant: {ANSWERED}"},
 }
 
@@ -62,7 +66,9 @@ def test_json_shapes(tmp_path: Path, shape: str, layout: str) -> None:
 
 
 def test_an_array_of_turns_is_one_conversation(tmp_path: Path) -> None:
-    (tmp_path / "t.json").write_text(json.dumps([{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWERED}], indent=1))
+    (tmp_path / "t.json").write_text(
+        json.dumps([{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWERED}], indent=1)
+    )
     (only,) = conversations(tmp_path / "t.json")
     assert said(only) == PAIR
 
@@ -130,7 +136,12 @@ def test_a_transcript_with_time_marks_and_colons_inside_turns(tmp_path: Path) ->
 def test_unknown_names_are_client_and_therapist_in_order(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("Ana: I am tired.\nBo (nods): Since when?\nAna: Since May.\nBo: What happened in May?\n")
     (only,) = conversations(tmp_path / "t.txt")
-    assert [(t.role, t.speaker) for t in only.turns] == [("client", "Ana"), ("therapist", "Bo"), ("client", "Ana"), ("therapist", "Bo")]
+    assert [(t.role, t.speaker) for t in only.turns] == [
+        ("client", "Ana"),
+        ("therapist", "Bo"),
+        ("client", "Ana"),
+        ("therapist", "Bo"),
+    ]
 
 
 def test_prose_is_a_talk_of_one(tmp_path: Path) -> None:
@@ -159,7 +170,11 @@ def test_subtitles_without_speakers_are_a_monologue(tmp_path: Path) -> None:
 
 
 def test_adjacent_turns_of_a_speaker_are_joined(tmp_path: Path) -> None:
-    messages = [{"role": "user", "content": "One."}, {"role": "user", "content": "Two."}, {"role": "assistant", "content": "Three."}]
+    messages = [
+        {"role": "user", "content": "One."},
+        {"role": "user", "content": "Two."},
+        {"role": "assistant", "content": "Three."},
+    ]
     (tmp_path / "t.jsonl").write_text(json.dumps({"messages": messages}))
     assert said(conversations(tmp_path / "t.jsonl")[0]) == [("client", "One.\nTwo."), ("therapist", "Three.")]
 

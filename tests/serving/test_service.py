@@ -170,7 +170,9 @@ class Saying:
         ("", []),
     ],
 )
-def test_words_that_must_not_be_said_are_held_back(tiny_run: Path, monkeypatch: pytest.MonkeyPatch, words: str, shown: list[str]) -> None:
+def test_words_that_must_not_be_said_are_held_back(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, words: str, shown: list[str]
+) -> None:
     service = DeploymentService(SETTINGS)
     service.load_model(tiny_run)
     monkeypatch.setattr("attunement.serving.service.stream_reply", lambda *a: (piece for piece in Saying(words)()))
@@ -188,7 +190,9 @@ def test_pieces_add_up_to_the_reply(service: DeploymentService) -> None:
 
 def test_own_messages(tmp_path: Path) -> None:
     path = tmp_path / "messages.toml"
-    path.write_text('withheld = "w"\nlines = "Call 144."\nreminder = "r {lines}"\n[risk.all]\nreasons = []\nfirst = "Help: {lines}"\nagain = "a"\n')
+    path.write_text(
+        'withheld = "w"\nlines = "Call 144."\nreminder = "r {lines}"\n[risk.all]\nreasons = []\nfirst = "Help: {lines}"\nagain = "a"\n'
+    )
     service = DeploymentService(load_settings(None, [f"serving.messages={path}"]).settings)
     assert service.answer(InferenceRequest([], "I want to die"))[0].response == "Help: Call 144."
     path.write_text("withheld = 1\n")

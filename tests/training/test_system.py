@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_MODEL, TINY_TRAINING
 from safetensors.torch import load_file
 
 from attunement.errors import DataError, ModelError
@@ -24,6 +23,7 @@ from attunement.storage.files import read_json, read_jsonl
 from attunement.training.data import dataset_of
 from attunement.training.loop import Plan
 from attunement.training.system import TrainingSystem
+from conftest import TINY_MODEL, TINY_TRAINING
 
 
 def test_a_run_learns_and_says_what_it_did(tiny_run: Path) -> None:
@@ -86,7 +86,9 @@ def wait_for_steps(run: Path, count: int, process: subprocess.Popen[bytes]) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_ends_with_the_same_weights(how: signal.Signals, tiny_run: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_weights(
+    how: signal.Signals, tiny_run: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     process = start(tiny_dataset, run)
     wait_for_steps(run, 8, process)
@@ -97,9 +99,13 @@ def test_an_interrupted_run_ends_with_the_same_weights(how: signal.Signals, tiny
     system = TrainingSystem(run)
     system.initialize_model(TINY_MODEL)
     trained = system.train(dataset_of(tiny_dataset), TINY_TRAINING)
-    whole, again = (load_file(r / "checkpoints" / read_json(r / "run.json")["best"] / "adapter.safetensors") for r in (tiny_run, run))
+    whole, again = (
+        load_file(r / "checkpoints" / read_json(r / "run.json")["best"] / "adapter.safetensors") for r in (tiny_run, run)
+    )
     assert [row["step"] for row in read_jsonl(run / "metrics.jsonl")] == list(range(1, 19))
-    assert trained.metrics["validation_loss"] == pytest.approx(read_json(tiny_run / "run.json")["metrics"]["validation_loss"], rel=1e-3)
+    assert trained.metrics["validation_loss"] == pytest.approx(
+        read_json(tiny_run / "run.json")["metrics"]["validation_loss"], rel=1e-3
+    )
     for name, tensor in whole.items():
         torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
 
@@ -116,7 +122,11 @@ def test_two_trainings_in_one_folder_are_refused(tiny_dataset: Path, tmp_path: P
 def test_time_and_patience_end_a_run(tiny_dataset: Path, tmp_path: Path) -> None:
     for name, changes, words in (
         ("time", {"max_duration_hours": 1e-9}, "the training window is over"),
-        ("patience", {"learning_rate": 1e-12, "early_stopping_patience": 1, "epochs": 4, "checkpoint_interval": 1}, "no improvement in 1"),
+        (
+            "patience",
+            {"learning_rate": 1e-12, "early_stopping_patience": 1, "epochs": 4, "checkpoint_interval": 1},
+            "no improvement in 1",
+        ),
     ):
         system = TrainingSystem(tmp_path / name)
         system.initialize_model(replace(TINY_MODEL, dropout=0.0))

@@ -95,7 +95,7 @@ def trace(
             f"  pair     {pair['id']} of turn {pair['turn']}, {pair['question_type']}, coherence {score}: {_outcome(pair)}"
         )
     for message in (story.get("example") or {}).get("messages", ()):
-        console.print(f"  {message['role']:<9}{message['content']}", soft_wrap=True, markup=False)
+        console.print(f"  {message['role']:<10} {message['content']}", soft_wrap=True, markup=False)
 
 
 def _outcome(row: dict[str, str]) -> str:

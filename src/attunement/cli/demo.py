@@ -43,7 +43,10 @@ def demo(
     console.print(f"  dataset  {dataset}  (its report: {dataset / 'quality_report.html'})", soft_wrap=True)
     console.print(f"  model    {run}", soft_wrap=True)
     console.print("\nGo on with")
-    console.print(f"  {command} serve --model {run}    # then open http://{settings.serving.host}:{settings.serving.port}/docs", soft_wrap=True)
+    console.print(
+        f"  {command} serve --model {run}    # then open http://{settings.serving.host}:{settings.serving.port}/docs",
+        soft_wrap=True,
+    )
     console.print(f"  {command} chat --model {run}", soft_wrap=True)
     console.print(f"and read the report: {run / 'report.html'}", soft_wrap=True)
 
@@ -61,7 +64,9 @@ def _curate(samples: Path, out: Path, settings: Settings) -> None:
     DataPipeline(settings, out, quiet=False).process_datasets([samples])
     report = read_json(out / "quality_report.json")
     talks, pairs = report["conversations"], report["pairs"]
-    console.print(f"   {talks['in']} conversations in, {talks['kept']} kept, {talks['rejected']} left out, {talks['failed']} unreadable")
+    console.print(
+        f"   {talks['in']} conversations in, {talks['kept']} kept, {talks['rejected']} left out, {talks['failed']} unreadable"
+    )
     console.print(f"   {pairs['in']:,} pairs in, {pairs['kept']:,} kept, each traceable to its record")
     if before == read_json(out / "manifest.json")["dataset_sha256"]:
         console.print("   [dim]reused: the dataset was there already[/]")
@@ -78,7 +83,9 @@ def _train(dataset: Path, run: Path, settings: Settings) -> None:
     system.initialize_model(config.build())
     trained = system.train(dataset_of(dataset), settings.training.build())
     figures = trained.metrics
-    console.print(f"   {figures['steps']:.0f} steps in {figures['seconds']:.0f} s, validation perplexity {figures['validation_perplexity']:.1f}")
+    console.print(
+        f"   {figures['steps']:.0f} steps in {figures['seconds']:.0f} s, validation perplexity {figures['validation_perplexity']:.1f}"
+    )
     if there:
         console.print("   [dim]reused: the run was there already[/]")
 
@@ -123,4 +130,8 @@ def _show(answer: dict[str, Any], seconds: float) -> None:
 def _command() -> str:
     """How the user calls this program from here."""
     path = Path(sys.argv[0])
-    return "attune" if path.name != "attune" or str(path.parent) in os.environ.get("PATH", "").split(os.pathsep) else os.path.relpath(path)
+    return (
+        "attune"
+        if path.name != "attune" or str(path.parent) in os.environ.get("PATH", "").split(os.pathsep)
+        else os.path.relpath(path)
+    )

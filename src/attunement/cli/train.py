@@ -44,7 +44,7 @@ def resume(
 
     Example: `attune train resume runs/first`
     """
-    from attunement.training.data import TrainingDataset
+    from attunement.records import TrainingDataset
 
     if not (run_dir / "run.json").is_file():
         raise DataError(f"{run_dir} holds no run: start one with  attune train run --data DIR --out {run_dir}")

@@ -1,6 +1,6 @@
 """What a trained model is worth: perplexity before and after, replies judged, expert usage; written as a report.
 
-    attune eval run --run runs/NAME     ->  runs/NAME/evaluation.json, runs/NAME/report.html
+attune eval run --run runs/NAME     ->  runs/NAME/evaluation.json, runs/NAME/report.html
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ class EvaluationSuite:
         with self._progress() as progress:
             task = progress.add_task("perplexity", total=len(chosen))
             with model.counting_usage() as usage:
-                scored = score_answers(
-                    model, tokenizer, [row["messages"] for row in chosen], lambda: progress.advance(task)
-                )
+                scored = score_answers(model, tokenizer, [row["messages"] for row in chosen], lambda: progress.advance(task))
             picked = chosen[: config.max_replies]
             task = progress.add_task("replies", total=2 * len(picked))
             replies = self._replies(model, tokenizer, picked, lambda: progress.advance(task))

@@ -111,7 +111,10 @@ def stream_reply(
             if seed is not None:
                 torch.manual_seed(seed)
             model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), streamer=streamer, **_generate_arguments(tokenizer, config, given_up)
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                streamer=streamer,
+                **_generate_arguments(tokenizer, config, given_up),
             )
         except BaseException as error:  # handed to the caller's thread, which raises it
             failed.append(error)

@@ -239,7 +239,7 @@ def load_moe(folder: Path, device: str = "auto", base: str | None = None) -> tup
 def load_adapter_file(checkpoint: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint. Raises `IntegrityError` when they cannot be read."""
     try:
-        return load_file(checkpoint / ADAPTER)
+        return dict(load_file(checkpoint / ADAPTER))
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"{checkpoint / ADAPTER} is damaged: take another checkpoint") from error
 

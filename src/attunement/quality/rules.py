@@ -14,7 +14,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "`": "'", "\u201c": '"', "\u201d": '"', "\u2014": " ", "\u2013": "-"})
+_QUOTES = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u02bc": "'", "`": "'", "\u201c": '"', "\u201d": '"', "\u2014": " ", "\u2013": "-"}
+)
 _DISGUISES = [
     (re.compile(pattern), plain)
     for pattern, plain in (
@@ -77,12 +79,16 @@ def lexicon(name: str) -> tuple[Rule, ...]:
     for rule in raw["rule"]:
         parts = [_filled(pattern, group) for pattern in rule["patterns"]]
         source = "|".join(part if part.startswith("^") else rf"\b(?:{part})" for part in parts)
-        rules.append(Rule(rule["code"], rule.get("level", ""), float(rule.get("weight", 1.0)), re.compile(rf"(?:{source})(?!\w)", re.M)))
+        rules.append(
+            Rule(rule["code"], rule.get("level", ""), float(rule.get("weight", 1.0)), re.compile(rf"(?:{source})(?!\w)", re.M))
+        )
     return tuple(rules)
 
 
 def _filled(pattern: str, group: str) -> str:
-    return pattern.replace("{group}", group).replace("{one}", "woman|man|girl|immigrant|foreigner|black|white|asian|muslim|jew|old person|teenager")
+    return pattern.replace("{group}", group).replace(
+        "{one}", "woman|man|girl|immigrant|foreigner|black|white|asian|muslim|jew|old person|teenager"
+    )
 
 
 def hits(rules: Sequence[Rule], text: str) -> list[Hit]:

@@ -94,13 +94,14 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 def create_app(service: DeploymentService) -> FastAPI:
     """The application over `service`; its interactive page is `/docs`, with no part from elsewhere."""
-    app = FastAPIOffline(
+    app: FastAPI = FastAPIOffline(
         title="Attunement",
         version=__version__,
         description="Replies of a therapeutic dialogue model behind a safety gate. Not a substitute for professional care.",
         redoc_url=None,
     )
     limit = service.settings.serving.max_input_characters
+
     @app.middleware("http")
     async def guard(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
         length = request.headers.get("content-length", "0")

@@ -155,7 +155,9 @@ class DeploymentService:
         """
         import torch
 
-        encoded = encode_example(self._tokenizer, [*talk, {"role": "assistant", "content": reply}], self._model.config.context_length)
+        encoded = encode_example(
+            self._tokenizer, [*talk, {"role": "assistant", "content": reply}], self._model.config.context_length
+        )
         ids, labels = (torch.tensor([part], device=self._model.device) for part in (encoded.ids, encoded.labels))
         with self._turn, torch.no_grad():
             loss = self._model(ids, None, labels).language_loss

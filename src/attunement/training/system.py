@@ -255,7 +255,14 @@ class TrainingSystem:
         if not (self.run_dir / "run.json").exists():
             write_json(
                 self.run_dir / "run.json",
-                {"key": self.key(model.config, config, dataset), "status": "running", "step": 0, "best": "", "last": "", "metrics": {}},
+                {
+                    "key": self.key(model.config, config, dataset),
+                    "status": "running",
+                    "step": 0,
+                    "best": "",
+                    "last": "",
+                    "metrics": {},
+                },
             )
 
     def _progress(self) -> Progress:

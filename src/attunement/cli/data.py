@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,11 +162,13 @@ def fetch(
     from attunement.readers import fetch as stage
     from attunement.readers.sets import catalogue
 
+    ask = typer.confirm if sys.stdin.isatty() else None
+
     console = Console(highlight=False)
     if name is None:
         for entry in catalogue():
             console.print(f"{entry.name:<28}{entry.licence_class:<4}{entry.title}", soft_wrap=True)
         return
     folder = out or load_settings().settings.home.expanduser() / "data" / name
-    for path in stage.fetch(name, folder, base_url=base_url, accept=accept):
+    for path in stage.fetch(name, folder, base_url=base_url, accept=accept, ask=ask):
         console.print(f"{path}", soft_wrap=True)

@@ -86,10 +86,13 @@ class DataPipeline:
         with workspace.locked(), self._progress() as progress:
             manifest = Manifest.load(out)
             with self._timed("discover"):
-                files = discover(paths, preset=self.preset)
+                # A dataset that lies among its sources must not read itself.
+                own = out.resolve()
+                files = [f for f in discover(paths, preset=self.preset) if not f.path.resolve().is_relative_to(own)]
             skipped = [{"file": f.name, "reason": f.skip_reason} for f in files if f.skip_reason is not None]
             tally = self._run([f for f in files if f.skip_reason is None], workspace, manifest, progress, out)
-            if not tally.total("conversations_in"):
+            withdrawn = any(manifest.withdraws_file(f) for f in files)  # of all there was: an empty dataset is what is wanted
+            if not tally.total("conversations_in") and not withdrawn:
                 raise DataError(f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over")
             with self._timed("report"):
                 report = quality_report(tally, self.settings.data, skipped)

@@ -60,6 +60,7 @@ def read_shards(
         file.licence,
         file.licence_class,
         file.share,
+        file.recipe.model_dump(mode="json"),
         settings.max_record_bytes,
         settings.shard_conversations,
         settings.minhash_permutations,

@@ -126,12 +126,16 @@ class Journal(lightning.Callback):
         self._before = 0.0
         self._started = self._last = 0.0
 
-    def on_fit_start(self, trainer: Any, module: Tuning) -> None:
+    def on_fit_start(self, trainer: Any, pl_module: lightning.LightningModule) -> None:
+        module = _tuning(pl_module)
         self._before, self._started, self._last = module.position.elapsed_seconds, time.monotonic(), time.monotonic()
         self._task = self._progress.add_task("train", total=module.plan.total, completed=module.position.step)
         self._forget_after(module.position.step)
 
-    def on_train_batch_end(self, trainer: Any, module: Tuning, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        module = _tuning(pl_module)
         position, plan, config, now = module.position, module.plan, module.config, time.monotonic()
         position.elapsed_seconds = self._before + now - self._started
         speed = module.last_tokens / max(1e-9, now - self._last)
@@ -180,6 +184,11 @@ class Journal(lightning.Callback):
     def _write(self, row: Mapping[str, Any]) -> None:
         with open(self._log, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def _tuning(module: lightning.LightningModule) -> Tuning:
+    assert isinstance(module, Tuning)
+    return module
 
 
 def _epoch(position: Position, plan: Plan) -> int:

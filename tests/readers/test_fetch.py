@@ -1,0 +1,156 @@
+"""Fetching against a real server on this machine: licence, checksums, faults; nothing half there is ever left."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from attunement.errors import DataError, IntegrityError
+from attunement.readers import fetch as module
+from attunement.readers.fetch import fetch, find
+from attunement.readers.sets import Fetch, SourceSet, catalogue
+from attunement.storage.files import read_json
+
+CONTENT = b"question,answer\nHow are you?,I am well and you?\n" * 50
+
+
+class Server(BaseHTTPRequestHandler):
+    content: ClassVar[bytes] = CONTENT
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        type(self).asked.append(self.path)
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        if self.path.startswith("/outside"):
+            self.send_response(302)
+            self.send_header("Location", "http://example.invalid/set.csv")
+        elif self.path.startswith("/moved"):
+            self.send_response(302)
+            self.send_header("Location", "/good/set.csv")
+        elif self.path.startswith("/round"):
+            self.send_response(302)
+            self.send_header("Location", self.path)
+        elif self.path.startswith("/good") or self.path.startswith("/cut"):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.content)))
+        else:
+            self.send_response(404)
+        self.end_headers()
+        if body and self.path.startswith("/good"):
+            self.wfile.write(self.content)
+        if body and self.path.startswith("/cut"):
+            self.wfile.write(self.content[:100])
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Server.content, Server.asked = CONTENT, []
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{found.server_address[1]}"
+    found.shutdown()
+    found.server_close()
+
+
+@pytest.fixture(params=[True, False], ids=["pinned", "unpinned"])
+def pinned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """A catalogue of one set, whose checksum is pinned or not."""
+    digest = hashlib.sha256(CONTENT).hexdigest() if request.param else ""
+    one = SourceSet(
+        name="one",
+        title="One",
+        licence="MIT",
+        licence_class="R",
+        fetch=Fetch(base="https://x.invalid", files={"set.csv": digest}),
+    )
+    monkeypatch.setattr(module, "catalogue", lambda: (one,))
+    return bool(request.param)
+
+
+def test_fetched_once_and_recorded(server: str, pinned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = fetch("one", tmp_path / "d", base_url=f"{server}/good", accept=True)
+    assert [p.read_bytes() for p in paths] == [CONTENT]
+    assert "licence: MIT (class R)" in capsys.readouterr().err
+    assert read_json(tmp_path / "d" / "checksums.json") == {"set.csv": hashlib.sha256(CONTENT).hexdigest()}
+    fetch("one", tmp_path / "d", base_url=f"{server}/good", accept=True)
+    assert Server.asked == ["/good/set.csv"]
+
+
+def test_a_damaged_file_is_fetched_again(server: str, pinned: bool, tmp_path: Path) -> None:
+    (path,) = fetch("one", tmp_path, base_url=f"{server}/good", accept=True)
+    path.write_bytes(b"damaged")
+    assert fetch("one", tmp_path, base_url=f"{server}/good", accept=True)[0].read_bytes() == CONTENT
+
+
+def test_what_changed_upstream_is_not_kept(server: str, pinned: bool, tmp_path: Path) -> None:
+    (path,) = fetch("one", tmp_path, base_url=f"{server}/good", accept=True)
+    path.unlink()
+    Server.content = CONTENT + b"changed"
+    with pytest.raises(IntegrityError, match="differs from its checksum"):
+        fetch("one", tmp_path, base_url=f"{server}/good", accept=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"checksums.json"}
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("missing", "answers 404"), ("cut", "cannot fetch"), ("outside", "is not secure"), ("round", "redirects too often")],
+)
+def test_faults_leave_nothing(server: str, pinned: bool, tmp_path: Path, path: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        fetch("one", tmp_path / "d", base_url=f"{server}/{path}", accept=True)
+    assert list((tmp_path / "d").iterdir()) == []
+
+
+def test_a_redirect_on_this_machine_is_followed(server: str, pinned: bool, tmp_path: Path) -> None:
+    assert fetch("one", tmp_path, base_url=f"{server}/moved", accept=True)[0].read_bytes() == CONTENT
+
+
+def test_only_secure_addresses(pinned: bool, tmp_path: Path) -> None:
+    for address in ("http://example.org", "ftp://127.0.0.1", "file:///etc"):
+        with pytest.raises(DataError, match="is not secure"):
+            fetch("one", tmp_path, base_url=address, accept=True)
+
+
+def test_nothing_is_fetched_without_consent(server: str, pinned: bool, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="add --accept-licence"):
+        fetch("one", tmp_path, base_url=f"{server}/good")
+    with pytest.raises(DataError, match="nothing was fetched"):
+        fetch("one", tmp_path, base_url=f"{server}/good", ask=lambda _: False)
+    assert Server.asked == []
+    assert fetch("one", tmp_path, base_url=f"{server}/good", ask=lambda _: True)
+
+
+def test_nobody_listens(pinned: bool, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot fetch"):
+        fetch("one", tmp_path, base_url="http://127.0.0.1:9", accept=True)
+
+
+def test_unknown_sets_and_sets_without_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="did you mean 'counselchat'"):
+        find("counselcat")
+    bare = SourceSet(name="bare", title="Bare", licence="MIT", licence_class="R", url="https://x.invalid/bare")
+    monkeypatch.setattr(module, "catalogue", lambda: (bare,))
+    with pytest.raises(DataError, match=r"get it at https://x\.invalid/bare"):
+        fetch("bare", tmp_path, accept=True)
+
+
+def test_every_address_in_the_catalogue_is_secure() -> None:
+    for entry in catalogue():
+        assert entry.title and entry.licence
+        if entry.fetch is not None:
+            assert entry.fetch.base.startswith("https://") and entry.fetch.files

@@ -78,3 +78,11 @@ def test_routes_are_told_with_their_fields() -> None:
     assert "- `text` (string): What is said." in text
     assert "- `before` (list of string or Turn, optional): Before" in text
     assert "- `score` (number): 0-1." in text
+
+
+def test_the_routes_are_those_of_the_service() -> None:
+    from attunement.serving.app import create_app
+    from attunement.serving.service import DeploymentService
+
+    text = http_routes(create_app(DeploymentService()).openapi())
+    assert (DOCS / "api.md").read_text(encoding="utf-8") == text, "docs/api.md is out of date: make docs"

@@ -9,8 +9,7 @@ Qwen3-shaped model on them, and writes a Hugging Face folder (safetensors, bf16)
 
 The learning rate follows the share of the time budget that is used, so the run ends well on
 whatever machine it finds; every `--save-minutes` the whole state is written, and the same command
-goes on from there. Muon on the matrices, AdamW on the rest: on this little text it needed clearly
-fewer tokens than AdamW alone (docs/LOG.md).
+goes on from there. Muon on the matrices, AdamW on the rest.
 """
 
 from __future__ import annotations

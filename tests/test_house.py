@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "attunement"
 LAYERS = [
     {"", "records", "errors", "config"},
-    {"storage", "security", "providers", "embedding", "readers", "quality", "model", "monitoring"},
+    {"storage", "security", "providers", "embedding", "onnx_encoder", "readers", "quality", "model", "monitoring"},
     {"sources", "curation", "training", "evaluation", "progress", "compliance"},
     {"serving", "console", "cli", "__main__"},
 ]

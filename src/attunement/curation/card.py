@@ -43,7 +43,7 @@ conversations that their source groups stand in one split.
    3-grams (MinHash, {permutations} permutations)
 3. pair: content type; half of the questions extracted from the talk, half made from context ({extracted:.1%} / {contextual:.1%});
    answers of {shortest} to {longest} words; pairs that repeat another one are left out
-4. score: cosine of sentence vectors ({embedding}, {tokens} tokens) of question, context and answer; under {coherence} left out
+4. score: cosine of sentence vectors ({embedding}, {precision}, {tokens} tokens) of question, context and answer; under {coherence} left out
 5. balance: {balance}
 
 Nothing was removed from the text of a conversation to hide who spoke: **personal data has not been looked for**.
@@ -96,6 +96,7 @@ def write_card(report: Mapping[str, Any], files: Sequence[SourceFile], settings:
             shortest=data.min_answer_words,
             longest=data.max_answer_words,
             embedding=settings.embedding.model,
+            precision=settings.embedding.precision,
             tokens=settings.embedding.max_tokens,
             coherence=data.min_coherence,
             balance="kept as it came" if data.balance == "report" else "brought to the target by leaving out at random",

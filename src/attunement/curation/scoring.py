@@ -18,7 +18,7 @@ def score_shard(shard: PairShard, embedder: Embedder, workspace: Workspace) -> d
     Duplicate pairs are scored too: which pair stays depends on the other shards, and this result must not.
     """
     settings: EmbeddingSettings = embedder.settings
-    key = key_of("scores", SCORE_VERSION, shard.sha256, settings.model, settings.max_tokens)
+    key = key_of("scores", SCORE_VERSION, shard.sha256, settings.model, settings.max_tokens, settings.runtime, settings.precision)
     path = workspace.path("scores", key, ".json")
     if not path.exists():
         write_json(path, _score(shard, embedder))

@@ -36,7 +36,12 @@ class Workspace:
         return path
 
     def sweep(self) -> int:
-        """Removes the results that this build did not use (of changed settings, withdrawn texts); how many."""
+        """Removes the results that this build did not use (of changed settings, withdrawn texts); how many.
+
+        And the unfinished files of builds that were killed: only one build runs here, so they are nobody's.
+        """
+        for path in self.root.parent.rglob(".*.tmp"):
+            path.unlink()
         removed = 0
         for step in ("read", "pairs", "scores"):
             folder = self.root / step

@@ -115,8 +115,11 @@ def _json(path: Path, encoding: str, longest: int) -> Iterator[Found]:
         return
     try:
         with open(path, "rb") as file:
-            file.seek(3 if file.read(3) == b"\xef\xbb\xbf" else 0)
-            prefix = _list_prefix(file)
+            endless = len(file.readline(longest + 1)) > longest
+        prefix = _list_prefix(_Beginning(path, longest))
+        if prefix is None and endless:  # JSON lines whose first one is too long: the others are still records
+            yield from _jsonl(path, encoding, longest)
+            return
         if prefix is None:
             yield from _json_text(whole_text(path, encoding, longest))
             return
@@ -130,10 +133,39 @@ def _json(path: Path, encoding: str, longest: int) -> Iterator[Found]:
         yield Found("file", error=f"cannot be read as JSON: {type(error).__name__}")
 
 
-def _list_prefix(file: Any) -> str | None:
+class _Beginning:
+    """The first `longest` bytes of a file, for a parser: what begins with an endless string is given up soon."""
+
+    def __init__(self, path: Path, longest: int) -> None:
+        with open(path, "rb") as file:
+            file.seek(3 if file.read(3) == b"\xef\xbb\xbf" else 0)
+            self._data = file.read(longest)
+            self.whole = not file.read(1)
+        self._at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._data[self._at : None if size < 0 else self._at + size]
+        self._at += len(found)
+        return found
+
+    def rewound(self) -> _Beginning:
+        self._at = 0
+        return self
+
+
+def _list_prefix(file: _Beginning) -> str | None:
     """Where the records stand: `item` for an array, `key.item` for a list inside the object, None for one record."""
     import ijson
 
+    try:
+        return _prefix_of(ijson, file)
+    except ijson.IncompleteJSONError:
+        if file.whole:
+            raise
+        return None
+
+
+def _prefix_of(ijson: Any, file: _Beginning) -> str | None:
     depth, key = 0, ""
     top_array, first_key = False, ""
     for prefix, event, value in ijson.parse(file, use_float=True):
@@ -153,18 +185,13 @@ def _list_prefix(file: Any) -> str | None:
             if first_key.casefold() not in TURN_LISTS:
                 return f"{first_key}.item"
             # `conversations` may hold the turns of one talk or many talks: its first item tells
-            item = next(iter(ijson.items(_rewound(file), f"{first_key}.item", use_float=True)))
+            item = next(iter(ijson.items(file.rewound(), f"{first_key}.item", use_float=True)))
             return None if is_turn(item) else f"{first_key}.item"
         if first_key and depth == 1:
             first_key = ""
         if not prefix and event in ("end_map", "end_array"):
             break
     return "item" if top_array else None
-
-
-def _rewound(file: Any) -> Any:
-    file.seek(0)
-    return file
 
 
 def _json_text(text: str) -> Iterator[Found]:

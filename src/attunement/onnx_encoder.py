@@ -197,6 +197,8 @@ def _session(graph: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # Idle threads of this pool must not spin: the language model's threads need the same cores right after.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises a class of its own for each cause

@@ -20,6 +20,11 @@ SHARES = ("standard", "edge_case", "voice", "knowledge", "dual_persona")
 """The five parts of a training set; the target balance is 30/25/20/15/10 in this order."""
 ROLES = ("client", "therapist", "narrator", "system")
 """Who speaks, as far as training cares: the one who seeks, the one who answers, one who only tells, instructions."""
+CRISIS_LEVELS = (
+    "none", "wish_to_be_dead", "thoughts", "method", "intent", "plan", "behaviour",
+    "harm_to_others", "abuse", "psychosis", "medical",
+)  # fmt: skip
+"""Danger in a text: the steps of the C-SSRS screener, then the other kinds. `labelled` sets use these names."""
 
 T = TypeVar("T")
 

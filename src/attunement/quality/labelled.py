@@ -1,0 +1,270 @@
+"""The labelled sets that the judges are trained and measured on, as examples with a group that no fold may part.
+
+Public sets are read from a folder of theirs (`attune data fetch` brings them, one folder a set); the sets that were
+written for this project come with the package (`quality/written/README.md` states their rubrics).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from attunement.errors import DataError
+from attunement.readers.turns import clean
+from attunement.records import CRISIS_LEVELS
+from attunement.storage.files import content_hash, read_json, read_jsonl
+
+BEHAVIOURS = ("question", "reflection", "therapist_input", "other")
+CLIENT_TALK = ("change", "neutral", "sustain")
+EMPATHY = ("emotional_reaction", "interpretation", "exploration")
+UNSAFE = ("offending_user", "risk_ignorance", "unauthorized_expertise", "toxicity_agreement", "biased_opinion")
+MAX_FIELD = 1 << 30
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a judge is shown and what it should say. `context` is what was said before, oldest first.
+
+    `labels` are class names (several for emotions); `group` names what must stay in one fold; `licence` is R, SA, NC or N.
+    """
+
+    text: str
+    labels: tuple[str, ...]
+    group: str
+    source: str
+    licence: str
+    context: tuple[str, ...] = ()
+
+
+def path_of(data: Path, *parts: str) -> Path:
+    """A file of a public set below `data`. Raises `DataError` that says how to bring it."""
+    path = data.joinpath(*parts)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: bring the set with  attune data fetch {parts[0]} --out {data / parts[0]}")
+    return path
+
+
+def rows_of(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file, by its header."""
+    csv.field_size_limit(MAX_FIELD)
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        yield from ({k: v or "" for k, v in row.items() if k} for row in csv.DictReader(file))
+
+
+def written(name: str) -> list[dict[str, Any]]:
+    """The rows of a set that was written for this project."""
+    return list(read_jsonl(Path(str(resources.files("attunement.quality").joinpath("written", f"{name}.jsonl")))))
+
+
+# --- emotions ------------------------------------------------------------------------------------------------
+
+
+def goemotions(data: Path, grouping: str = "", split: str = "train") -> list[Example]:
+    """GoEmotions (Demszky 2020), the official `train` or `dev` split; `grouping` 'ekman' gives its seven labels."""
+    folder = path_of(data, "goemotions", grouping) if grouping else path_of(data, "goemotions")
+    names = (folder / "labels.txt").read_text(encoding="utf-8").split()
+    out = []
+    for line in (folder / f"{split}.tsv").read_text(encoding="utf-8").splitlines():
+        text, ids, identifier = line.split("\t")
+        out.append(Example(text, tuple(names[int(i)] for i in ids.split(",")), f"goemotions:{identifier}", "goemotions", "R"))
+    return out
+
+
+# --- replies --------------------------------------------------------------------------------------------------
+
+
+def diasafety(data: Path, split: str = "train") -> list[Example]:
+    """DiaSafety (Sun 2022): a reply to a user's turn is `safe` or one of `UNSAFE`. `split` is train or val."""
+    out = []
+    for row in read_json(path_of(data, "diasafety", f"{split}.json")):
+        label = "safe" if row["label"] == "Safe" else row["category"].casefold().replace(" ", "_")
+        group = f"diasafety:{content_hash(row['context'])[:16]}"
+        out.append(Example(row["response"], (label,), group, "diasafety", "R", (row["context"],)))
+    return out
+
+
+def epitome(data: Path, component: str) -> list[Example]:
+    """EPITOME (Sharma 2020): level 0, 1 or 2 of one of `EMPATHY` in a response to a seeker's post."""
+    file = {"emotional_reaction": "emotional-reactions", "interpretation": "interpretations", "exploration": "explorations"}
+    return [
+        Example(r["response_post"], (r["level"],), f"epitome:{r['sp_id']}", "epitome", "NC", (r["seeker_post"],))
+        for r in rows_of(path_of(data, "epitome", f"{file[component]}-reddit.csv"))
+    ]
+
+
+def written_empathy(component: str) -> list[Example]:
+    """The same, written for this project."""
+    return [
+        Example(r["response"], (str(r[component]),), r["id"], "written/empathy", "R", (r["seeker"],)) for r in written("empathy")
+    ]
+
+
+def counseling_feedback(data: Path) -> list[Example]:
+    """Helper turns that experts found `good` or `not_good` (Chaszczewicz 2024); the context is the dialogue before."""
+    out = []
+    for row in read_json(path_of(data, "counseling-feedback", "feedback_train.json")):
+        talk, _, answer = row["text"].partition("### Response:")
+        turns = re.split(r"\n(?=(?:Helper|Seeker): )", talk.partition("### Input:\n")[2].strip())
+        verdict = json.loads(answer.strip().splitlines()[0])
+        texts = tuple(turn.partition(": ")[2].strip() for turn in turns)
+        label = "good" if verdict.get("perfect") else "not_good"
+        out.append(Example(texts[-1], (label,), f"feedback:{row['conv_index']}", "counseling-feedback", "NC", texts[:-1]))
+    return out
+
+
+# --- motivational interviewing ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Session:
+    """A counselling session: turns are (role, text, label or ''); `quality` is high or low."""
+
+    session_id: str
+    turns: tuple[tuple[str, str, str], ...]
+    quality: str
+    source: str
+    licence: str
+
+
+def annomi(data: Path) -> list[Session]:
+    """AnnoMI (Wu 2022); of several annotators' labels the most frequent one, the first in a tie."""
+    talks: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in rows_of(path_of(data, "annomi", "AnnoMI-full.csv")):
+        turn = talks.setdefault(row["transcript_id"], {}).setdefault(int(row["utterance_id"]), {**row, "votes": []})
+        turn["votes"].append(row["main_therapist_behaviour"] if row["interlocutor"] == "therapist" else row["client_talk_type"])
+    out = []
+    for identifier, turns in talks.items():
+        rows = [turns[i] for i in sorted(turns)]
+        said = tuple((t["interlocutor"], t["utterance_text"], max(t["votes"], key=t["votes"].count)) for t in rows)
+        out.append(Session(f"annomi:{identifier}", said, rows[0]["mi_quality"], "annomi", "N"))
+    return out
+
+
+def hlqc(data: Path) -> list[Session]:
+    """HLQC (Perez-Rosas 2019, as AutoMISC gives it): sessions of high and low quality, without labels of turns."""
+    talks: dict[str, list[tuple[str, str, str]]] = {}
+    for row in rows_of(path_of(data, "automisc", "HLQC.csv")):
+        role = "therapist" if row["speaker"] == "counsellor" else "client"
+        talks.setdefault(row["conv_id"], []).append((role, row["vol_text"], ""))
+    return [Session(f"hlqc:{k}", tuple(v), k.split("_")[0], "hlqc", "N") for k, v in talks.items()]
+
+
+def written_sessions() -> list[Session]:
+    """Sessions written for this project, labelled turn by turn."""
+    return [
+        Session(
+            r["id"],
+            tuple((t["role"], t["text"], t.get("behaviour") or t.get("talk") or "") for t in r["turns"]),
+            r["quality"],
+            "written/sessions",
+            "R",
+        )
+        for r in written("sessions")
+    ]
+
+
+def turns_of(sessions: Sequence[Session], role: str, before: int = 2) -> list[Example]:
+    """The labelled turns of one role, each with the `before` turns that precede it."""
+    out = []
+    for session in sessions:
+        texts = [text for _, text, _ in session.turns]
+        for i, (speaker, text, label) in enumerate(session.turns):
+            if speaker == role and label:
+                context = tuple(texts[max(0, i - before) : i])
+                out.append(Example(text, (label,), session.session_id, session.source, session.licence, context))
+    return out
+
+
+# --- danger -------------------------------------------------------------------------------------------------------
+
+
+def written_crisis() -> list[Example]:
+    """Texts with a level of danger, written for this project. Mirrored pairs stand near each other, so ten are a group."""
+    return [
+        Example(
+            r["text"],
+            (r["level"] if r["danger"] else CRISIS_LEVELS[0],),
+            f"{r['id'][:2]}-{int(r['id'].split('-')[1]) // 10}",
+            "written/crisis",
+            "R",
+            tuple(r["context"]),
+        )
+        for r in written("crisis")
+    ]
+
+
+def sdcnl(data: Path, split: str = "testing") -> list[Example]:
+    """SDCNL (Haque 2021): r/SuicideWatch (`suicide`) against r/depression; the label is the forum. Split: training, testing."""
+    out = []
+    for number, row in enumerate(rows_of(path_of(data, "sdcnl", f"{split}-set.csv"))):
+        label = "suicide" if row["is_suicide"] == "1" else "depression"
+        text = f"{row['title']}\n{row['selftext']}".strip()
+        out.append(Example(text, (label,), f"sdcnl:{split}:{number}", "sdcnl", "N"))
+    return out
+
+
+# --- bias -----------------------------------------------------------------------------------------------------------
+
+
+def redditbias(data: Path) -> list[Example]:
+    """RedditBias (Barikeri 2021): comments annotated `biased` or `not_biased`; a group holds the same words."""
+    out = []
+    for path in sorted(path_of(data, "redditbias").glob("*_annotated.csv")):
+        for row in rows_of(path):
+            if row.get("bias_sent") in ("0", "1"):
+                label = "biased" if row["bias_sent"] == "1" else "not_biased"
+                key = content_hash(" ".join(sorted(set(re.findall(r"\w+", row["phrase"].casefold())))))[:16]
+                out.append(Example(row["comment"], (label,), f"redditbias:{key}", "redditbias", "R"))
+    return out
+
+
+@dataclass(frozen=True)
+class StereotypePair:
+    """CrowS-Pairs: `more` stereotypes more than `less`; `stereo` says whether about a disadvantaged group."""
+
+    more: str
+    less: str
+    stereo: bool
+    kind: str
+    writer: str
+
+
+def crows_pairs(data: Path) -> list[StereotypePair]:
+    """CrowS-Pairs (Nangia 2020)."""
+    return [
+        StereotypePair(r["sent_more"], r["sent_less"], r["stereo_antistereo"] == "stereo", r["bias_type"], r["anon_writer"])
+        for r in rows_of(path_of(data, "crows-pairs", "crows_pairs_anonymized.csv"))
+    ]
+
+
+# --- questions and answers ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A CounselChat question with one answer; `question_id` groups the answers to one question."""
+
+    question_id: str
+    topic: str
+    question: str
+    answer: str
+
+
+def counselchat(data: Path) -> list[Answered]:
+    """CounselChat (Bertagnolli 2020), without markup."""
+    found = (
+        Answered(
+            r["questionID"],
+            r["topic"],
+            clean(f"{r['questionTitle']}\n{r['questionText']}", markup=True),
+            clean(r["answerText"], markup=True),
+        )
+        for r in rows_of(path_of(data, "counselchat", "counsel_chat.csv"))
+    )
+    return [a for a in found if a.question and a.answer]

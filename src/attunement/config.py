@@ -39,7 +39,7 @@ class DataSettings(Section):
     max_record_bytes: int = Field(
         16_000_000, ge=1000, description="Longest line or record that is read; a longer one is reported and skipped."
     )
-    licence_allow: list[str] = Field(
+    licence_allow: list[Literal["R", "SA", "NC", "N", "unknown"]] = Field(
         default_factory=list, description="Licence classes to build from (R, SA, NC, N); empty means all."
     )
     near_duplicate_threshold: float = Field(
@@ -53,7 +53,7 @@ class DataSettings(Section):
     min_answer_words: int = Field(4, ge=1, description="Shorter answers are rejected as `answer_too_short`.")
     max_answer_words: int = Field(600, ge=10, description="Longer answers are rejected as `answer_too_long`.")
     min_coherence: float = Field(
-        0.1, ge=0, le=1, description="Pairs that score lower are rejected as `incoherent` (docs/LOG.md says how it was set)."
+        0.1, ge=0, le=1, description="Pairs whose coherence is lower are rejected as `incoherent`; low on purpose, it takes out the clearest misfits only."
     )
     contextual_share: float = Field(
         0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted."

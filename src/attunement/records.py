@@ -238,7 +238,7 @@ class ModelConfig:
 
     architecture: str = "moe"
     num_experts: int = 8
-    expert_domains: Sequence[str] = ("psychology", "mental_health", "bias_detection")
+    expert_domains: Sequence[str] = field(default_factory=lambda: ["psychology", "mental_health", "bias_detection"])
     context_length: int = 8192
     lora_rank: int = 16
     lora_alpha: int = 32

@@ -314,7 +314,7 @@ def test_a_withdrawn_conversation_is_gone_with_its_twin(copy: Path, tmp_path: Pa
     assert report["conversations"]["rejected_by_reason"] == {"withdrawn": 2}
     text = everywhere(copy)
     assert ids and not any(i in text for i in ids) and said not in text.lower()
-    assert runs_made_from(plan["dataset_sha256"], tmp_path / "runs") == ["first"]
+    assert runs_made_from(plan["datasets"], tmp_path / "runs") == ["first"]
     assert Manifest.load(copy).data["dataset_sha256"] != before
 
 

@@ -84,7 +84,7 @@ def test_json_lines_are_a_sequence(tmp_path: Path) -> None:
     assert write_jsonl(tmp_path / "a.jsonl", rows[:3]) == 3
     assert write_jsonl(tmp_path / "b.jsonl", rows[3:]) == 4
     (tmp_path / "a.jsonl").open("a").write("\n")  # an empty line is no row
-    sequence = JsonlSequence([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], lambda row: row["n"])
+    sequence = JsonlSequence([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], lambda row, _: row["n"])
     assert len(sequence) == 7
     assert list(sequence) == list(range(7))
     assert sequence[2:5] == [2, 3, 4]

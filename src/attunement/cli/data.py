@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
@@ -38,10 +39,8 @@ def build(
     """
     from attunement.curation.pipeline import DataPipeline
 
-    loaded = load_settings(recipe, overrides or ())
-    settings = loaded.settings
-    if licence_allow:
-        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"licence_allow": licence_allow})})
+    allowed = [f"data.licence_allow={json.dumps(licence_allow)}"] if licence_allow else []
+    settings = load_settings(recipe, [*(overrides or ()), *allowed]).settings
     DataPipeline(settings, out, preset=preset, quiet=as_json).process_datasets(sources)
     report = json.loads((out / "quality_report.json").read_text(encoding="utf-8"))
     if as_json:
@@ -63,8 +62,11 @@ def _print_summary(report: dict[str, Any], out: Path) -> None:
     console.print(f"     processed: {report['processing_success_rate']:.2%}")
     console.print("        splits: " + ", ".join(f"{name} {count:,}" for name, count in report["splits"].items()))
     for failure in report["failures"][:5]:
-        console.print(f"[yellow]   not read:[/] {failure['file']} ({failure['locator']}): {failure['error']}", soft_wrap=True)
-    console.print(f"        report: {out / 'quality_report.html'}\n       dataset: {out}", soft_wrap=True)
+        told = escape(f"{failure['file']} ({failure['locator']}): {failure['error']}")
+        console.print(f"[yellow]   not read:[/] {told}", soft_wrap=True)
+    for file in report.get("skipped_files", ())[:5]:
+        console.print(f"[yellow]passed over:[/] {escape(file['file'])}: {escape(file['reason'])}", soft_wrap=True)
+    console.print(f"        report: {out / 'quality_report.html'}\n       dataset: {out}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -86,14 +88,16 @@ def trace(
     console, origin = Console(highlight=False), story["origin"]
     console.print(f"[bold]{identifier}[/]")
     console.print(f"  source   {origin['source']} ({origin.get('licence_class', '?')}: {origin.get('licence', '?')})")
-    console.print(f"  file     {origin['file']}, sha256 {origin['file_sha256']}", soft_wrap=True)
-    console.print(f"  record   {origin.get('locator', 'withdrawn')}, sha256 {origin.get('record_sha256', '-')}", soft_wrap=True)
+    console.print(f"  file     {origin['file']}, sha256 {origin['file_sha256']}", soft_wrap=True, markup=False)
+    record = f"  record   {origin.get('locator', 'withdrawn')}, sha256 {origin.get('record_sha256', '-')}"
+    console.print(record, soft_wrap=True, markup=False)
     console.print(f"  read     conversation {story['conversation_id']} in shard {story['read_shard_sha256'][:16]}")
     console.print(f"  select   {_outcome(story)}, group {story['group']}")
     for pair in [story["pair"]] if "pair" in story else story["pairs"]:
         score = "-" if pair["score"] is None else f"{pair['score']:.3f}"
         console.print(
-            f"  pair     {pair['id']} of turn {pair['turn']}, {pair['question_type']}, coherence {score}: {_outcome(pair)}"
+            f"  pair     {pair['id']} of turn {pair['turn']}, {pair['question_type']}, coherence {score}: {_outcome(pair)}",
+            soft_wrap=True,
         )
     for message in (story.get("example") or {}).get("messages", ()):
         console.print(f"  {message['role']:<10} {message['content']}", soft_wrap=True, markup=False)
@@ -132,7 +136,7 @@ def withdraw(
     answer = {
         "withdrawn": [e["value"] for e in plan["entries"]],
         "examples_removed": plan["examples"],
-        "runs": runs_made_from(plan["dataset_sha256"], runs),
+        "runs": runs_made_from(plan["datasets"], runs),
         "dataset_sha256": Manifest.load(out).data["dataset_sha256"],
     }
     if as_json:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from attunement import __version__
 from attunement.cli import chat, config, data, demo, evaluate, serve, train
@@ -47,10 +48,11 @@ def main() -> None:
     """Entry point: maps errors to one line and an exit code (see `attunement.errors`)."""
     try:
         app()
-    except UserError as error:
+    except (UserError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        told = error if isinstance(error, UserError) else f"{error.filename or 'a file'}: {error.strerror or error}"
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(told))}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on from here", highlight=False)

@@ -65,8 +65,8 @@ def _alternating(count: int) -> list[str]:
     return [("client", "therapist")[(count - i) % 2] for i in range(count)]
 
 
-def pair_of_row(row: Mapping[str, Any]) -> QAPair:
-    """The pair of one line of a split; the inverse of `example_row`."""
+def pair_of_row(row: Mapping[str, Any], split: str) -> QAPair:
+    """The pair of one line of `split`; the inverse of `example_row`."""
     *before, asked, answer = row["messages"]
     if asked["content"] != row["question"]:
         before.append(asked)
@@ -78,7 +78,7 @@ def pair_of_row(row: Mapping[str, Any]) -> QAPair:
         [m["content"] for m in before],
         row["source_type"],
         row["semantic_score"],
-        {**metadata, "context_roles": roles},
+        {**metadata, "context_roles": roles, "split": split},
     )
 
 

@@ -26,6 +26,7 @@ OUTPUTS = (
     "dataset_card.md",
 )
 WITHDRAWALS = "withdrawals.json"
+HISTORY = "history.json"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,12 @@ class Manifest:
         return any(w["kind"] == "source" and w["value"] in (file.source, file.name) for w in self.withdrawals)
 
     def withdrawn_in(self, file: SourceFile) -> list[str]:
-        """Ids of the withdrawn conversations of this file."""
-        return [w["value"] for w in self.withdrawals if w["kind"] == "conversation" and w["file"] == file.name]
+        """Ids of the withdrawn conversations of this file, and the hashes of all withdrawn records.
+
+        A record that comes back in a file of another name, or at another place, is withdrawn all the same.
+        """
+        ids = [w["value"] for w in self.withdrawals if w["kind"] == "conversation" and w["file"] == file.name]
+        return ids + [w["record_sha256"] for w in self.withdrawals if "record_sha256" in w]
 
     def settings(self) -> dict[str, Any]:
         """The sections of the settings that the build was made with."""
@@ -61,6 +66,20 @@ class Manifest:
         return [Path(p) for p in self.data["paths"]], self.data["preset"]
 
 
+def earlier_datasets(out: Path) -> list[str]:
+    """The hashes of all datasets that this folder has held, the present one last."""
+    history = read_json(out / HISTORY) if (out / HISTORY).exists() else []
+    manifest = out / "manifest.json"
+    now = [read_json(manifest)["dataset_sha256"]] if manifest.exists() else []
+    return [h for h in history if h not in now] + now
+
+
+def _remember(out: Path, dataset_sha256: str) -> None:
+    """Before the manifest is written anew: a run that was trained on what this folder held must be found later."""
+    if earlier := [h for h in earlier_datasets(out) if h != dataset_sha256]:
+        write_json(out / HISTORY, earlier)
+
+
 def write_manifest(
     out: Path,
     paths: Sequence[Path],
@@ -71,11 +90,13 @@ def write_manifest(
 ) -> None:
     """`manifest.json`. `dataset_sha256` names the dataset: it is the hash of its splits' hashes."""
     hashes = {name: file_hash(out / name) for name in OUTPUTS}
+    dataset_sha256 = content_hash([hashes[f"{split}.jsonl"] for split in SPLITS])
+    _remember(out, dataset_sha256)
     write_json(
         out / "manifest.json",
         {
             "attunement": __version__,
-            "paths": [str(p) for p in paths],
+            "paths": [str(p.resolve()) for p in paths],
             "preset": preset,
             "settings": {
                 "data": settings.data.model_dump(mode="json"),
@@ -95,7 +116,7 @@ def write_manifest(
                 if f.skip_reason is None
             ],
             "files": hashes,
-            "dataset_sha256": content_hash([hashes[f"{split}.jsonl"] for split in SPLITS]),
+            "dataset_sha256": dataset_sha256,
             "withdrawals": [{k: w[k] for k in ("kind", "value")} for w in withdrawals],
         },
     )

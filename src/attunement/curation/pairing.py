@@ -124,5 +124,9 @@ def duplicate_pairs(
         if question[before] and question[before] == question[after]:
             selection.groups.join(int(conversation[before]), int(conversation[after]))
     store = SignatureStore([shard.signatures for shard in shards], [shard.rows for shard in shards])
-    dropped = drop_duplicates(links(store, eligible, settings.near_duplicate_threshold), words, settings.near_duplicate_threshold)
+    found = links(store, eligible, settings.near_duplicate_threshold)
+    for link in found:  # a talk that stands in a longer one shares its pairs: both stay in one split
+        if min(words[link.first], words[link.second]) >= LONG_QUESTION_WORDS:
+            selection.groups.join(int(conversation[link.first]), int(conversation[link.second]))
+    dropped = drop_duplicates(found, words, settings.near_duplicate_threshold)
     return {number: f"x-{int(ids[link.second]):016x}" for number, link in dropped.items()}

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -89,8 +90,12 @@ class DataPipeline:
                 # A dataset that lies among its sources must not read itself.
                 own = out.resolve()
                 files = [f for f in discover(paths, preset=self.preset) if not f.path.resolve().is_relative_to(own)]
+                files = [replace(f, skip_reason="is part of a dataset") if _in_dataset(f.path) else f for f in files]
             skipped = [{"file": f.name, "reason": f.skip_reason} for f in files if f.skip_reason is not None]
-            tally = self._run([f for f in files if f.skip_reason is None], workspace, manifest, progress, out)
+            readable = [f for f in files if f.skip_reason is None]
+            if not readable:  # before anything is written: the dataset that stands stays whole
+                raise DataError(f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over")
+            tally = self._run(readable, workspace, manifest, progress, out)
             withdrawn = any(manifest.withdraws_file(f) for f in files)  # of all there was: an empty dataset is what is wanted
             if not tally.total("conversations_in") and not withdrawn:
                 raise DataError(f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over")
@@ -231,7 +236,8 @@ class DataPipeline:
         )
 
     def _dataset(self, tally: Tally, out: Path) -> ProcessedDataset:
-        pairs: Sequence[QAPair] = JsonlSequence([out / f"{split}.jsonl" for split in SPLITS], pair_of_row)
+        paths = [out / f"{split}.jsonl" for split in SPLITS]
+        pairs: Sequence[QAPair] = JsonlSequence(paths, lambda row, path: pair_of_row(row, path.stem))
         return ProcessedDataset(
             pairs,
             [],
@@ -243,6 +249,11 @@ class DataPipeline:
             {share: tally.shares[share] for share in SHARES},
             out,
         )
+
+
+def _in_dataset(path: Path) -> bool:
+    """Whether a file lies in a folder that a build made: what was made of conversations is no source of them."""
+    return any((folder / "manifest.json").is_file() and (folder / "provenance.jsonl").is_file() for folder in path.parents)
 
 
 def _starts(counts: Sequence[int]) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attunement.curation.balance import SPLITS
-from attunement.curation.manifest import WITHDRAWALS, Manifest
+from attunement.curation.manifest import WITHDRAWALS, Manifest, earlier_datasets
 from attunement.errors import DataError
 from attunement.storage.files import read_json, read_jsonl, write_json
 
@@ -55,13 +55,29 @@ def plan_withdrawal(out: Path, wanted: str) -> dict[str, Any]:
         for line in _lines_with(out / "provenance.jsonl", root):
             other = json.loads(line)
             if root in (other["conversation_id"], other.get("duplicate_of")):
-                entries.append({"kind": "conversation", "value": other["conversation_id"], "file": other["origin"]["file"]})
+                entries.append(_entry(other))
     elif any(wanted in (s["source"], s["file"]) for s in manifest.data["sources"]):
         entries.append({"kind": "source", "value": wanted})
+        entries += _copies_elsewhere(out, wanted)
     else:
         known = ", ".join(sorted({s["source"] for s in manifest.data["sources"]}))
         raise DataError(f"{out} knows no source or conversation '{wanted}'; its sources are: {known}")
-    return {"entries": entries, "examples": _examples_of(out, entries), "dataset_sha256": manifest.data["dataset_sha256"]}
+    return {"entries": entries, "examples": _examples_of(out, entries), "datasets": earlier_datasets(out)}
+
+
+def _entry(story: dict[str, Any]) -> dict[str, str]:
+    origin = story["origin"]
+    entry = {"kind": "conversation", "value": story["conversation_id"], "file": origin["file"]}
+    return entry | ({"record_sha256": origin["record_sha256"]} if "record_sha256" in origin else {})
+
+
+def _copies_elsewhere(out: Path, source: str) -> list[dict[str, str]]:
+    """Near-duplicates of a source's conversations that stand in other sources: they hold the same words."""
+    stories = list(read_jsonl(out / "provenance.jsonl"))
+    inside = [s for s in stories if source in (s["origin"]["source"], s["origin"]["file"])]
+    own = {s["conversation_id"] for s in inside}
+    roots = own | {s["duplicate_of"] for s in inside if "duplicate_of" in s}
+    return [_entry(s) for s in stories if s["conversation_id"] not in own and {s["conversation_id"], s.get("duplicate_of")} & roots]
 
 
 def _examples_of(out: Path, entries: Sequence[dict[str, str]]) -> dict[str, list[str]]:
@@ -84,10 +100,11 @@ def record_withdrawal(out: Path, entries: Sequence[dict[str, str]]) -> None:
     )
 
 
-def runs_made_from(dataset_sha256: str, runs: Path) -> list[str]:
-    """Names of the training runs below `runs` that have seen the dataset."""
+def runs_made_from(datasets: Sequence[str], runs: Path) -> list[str]:
+    """Names of the training runs below `runs` that have seen one of the datasets (by their hashes)."""
     out = []
     for path in sorted(runs.glob("*/dataset.json")) if runs.is_dir() else ():
-        if dataset_sha256 in path.read_text(encoding="utf-8"):
+        text = path.read_text(encoding="utf-8")
+        if any(dataset in text for dataset in datasets):
             out.append(path.parent.name)
     return out

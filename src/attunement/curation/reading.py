@@ -82,7 +82,7 @@ def _blocks(file: SourceFile, settings: DataSettings, withdrawn: set[str]) -> It
     for found in read(file, max_record_bytes=settings.max_record_bytes):
         if isinstance(found, ReadFailure):
             block.append({"kind": "failure", **to_dict(found)})
-        elif found.conversation_id in withdrawn:
+        elif found.conversation_id in withdrawn or found.origin.record_sha256 in withdrawn:
             # The text is gone for good; the id stays, so that the count of what came in still adds up.
             block.append({"kind": "withdrawn", "conversation_id": found.conversation_id})
         else:

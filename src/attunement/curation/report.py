@@ -244,6 +244,6 @@ def _draw_sources(axes: Any, report: Mapping[str, Any]) -> None:
         values = [row[key] for _, row in rows]
         axes.barh(places, values, left=left, color=colour, label=label)
         left = [a + b for a, b in zip(left, values, strict=True)]
-    axes.set_yticks(places, [name for name, _ in rows])
+    axes.set_yticks(places, [name.replace("$", r"\$") for name, _ in rows])
     axes.set_xlabel("conversations")
     axes.legend(frameon=False, loc="lower right")

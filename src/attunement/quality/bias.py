@@ -15,4 +15,4 @@ from attunement.records import BiasReport
 def detect(text: str) -> BiasReport:
     """`bias_score` is 1 - product of (1 - weight) over the findings: 0 for none, towards 1 for many or grave ones."""
     found = hits(lexicon("bias"), text)
-    return BiasReport(round(1 - math.prod(1 - hit.weight for hit in found), 4), tuple(as_findings(found)))
+    return BiasReport(round(1.0 - math.prod((1.0 - hit.weight for hit in found), start=1.0), 4), tuple(as_findings(found)))

@@ -58,6 +58,10 @@ def encoding_of(head: bytes) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(head)
         return "utf-8"
     except UnicodeDecodeError:
+        text = head.decode("utf-8", "replace")
+        broken = text.count("\ufffd")
+        if sum(not c.isascii() for c in text) - broken > 3 * broken:
+            return "utf-8"  # a few bad bytes among good characters: their lines fail, the others are read as they are
         best = from_bytes(head).best()
     if best is None:
         raise Unreadable("file", "is in no encoding that could be recognised: save it as UTF-8")

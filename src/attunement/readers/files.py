@@ -88,11 +88,13 @@ def _preset_folders(paths: Sequence[Path], preset: str) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    for folder, inner, names in os.walk(root, followlinks=False):
+    """Files, and the folders that cannot be opened or are links: those are told as passed over."""
+    closed: list[Path] = []
+    for folder, inner, names in os.walk(root, followlinks=False, onerror=lambda error: closed.append(Path(error.filename))):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(folder) / name
+        yield from (Path(folder) / name for name in inner if (Path(folder) / name).is_symlink())
+        yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
+    yield from closed
 
 
 def _beside_the_point(path: Path, *, asked_for: bool) -> bool:
@@ -103,7 +105,7 @@ def _describe(path: Path, root: Path, name: str) -> SourceFile:
     mode = path.lstat()
     plain = SourceFile(path, name, _default_source(path, root), mode.st_size, "", "not stated", "unknown", "standard")
     if not stat.S_ISREG(mode.st_mode):
-        return _with(plain, skip_reason="not a regular file (links are not followed)")
+        return _with(plain, skip_reason="not a regular file, or a folder that cannot be opened (links are not followed)")
     if path.suffix.casefold() in _NOT_DATA:
         return _with(plain, skip_reason=f"a {path.suffix} file holds no conversations")
     try:

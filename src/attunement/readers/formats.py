@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attunement.readers.decoding import Unreadable, encoding_of, head_of, lines, whole_text
-from attunement.readers.shapes import TURN_LISTS, is_turn
+from attunement.readers.decoding import Line, Unreadable, encoding_of, head_of, lines, whole_text
+from attunement.readers.shapes import TURN_LISTS, is_turn, spoken_of
 from attunement.readers.turns import Spoken, clean, seconds
 
 FORMATS = ("json", "jsonl", "table", "parquet", "srt", "vtt", "text")
@@ -46,6 +46,8 @@ def format_of(path: Path) -> tuple[str, str]:
     if _SRT.match(text):
         return "srt", encoding
     first = text.split("\n", 1)[0].strip()
+    if first == text.strip() and _holds_records(first):
+        return "json", encoding
     if not _SPEAKS.match(first) and (text.startswith(("{", "[")) or _PREFIXED.match(first)):
         return (
             "jsonl" if (_is_json(_PREFIXED.sub("", first)) and first.startswith("{")) or _PREFIXED.match(first) else "json"
@@ -58,9 +60,18 @@ def format_of(path: Path) -> tuple[str, str]:
 def _is_json(line: str) -> bool:
     try:
         json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _holds_records(line: str) -> bool:
+    """Whether the only line of a file is an object that is no conversation itself but has a list of some inside."""
+    if not line.startswith("{") or not _is_json(line):
+        return False
+    record = json.loads(line)
+    inner = next((v for v in record.values() if isinstance(v, list) and v), None)
+    return inner is not None and isinstance(inner[0], dict | list) and spoken_of(record) is None
 
 
 def delimiter_of(text: str) -> str | None:
@@ -104,6 +115,8 @@ def _jsonl(path: Path, encoding: str, longest: int) -> Iterator[Found]:
                 yield Found(where, error=f"is not valid JSON: {error.msg} at character {error.pos + 1}")
             except RecursionError:
                 yield Found(where, error="is nested too deeply")
+            except ValueError:
+                yield Found(where, error="holds a number that is too long")
 
 
 def _json(path: Path, encoding: str, longest: int) -> Iterator[Found]:
@@ -115,7 +128,11 @@ def _json(path: Path, encoding: str, longest: int) -> Iterator[Found]:
         return
     try:
         with open(path, "rb") as file:
-            endless = len(file.readline(longest + 1)) > longest
+            first = file.readline(longest + 1)
+            endless, more = len(first) > longest, bool(file.read(1))
+        if more and not endless and first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") and _is_json(first.decode("utf-8-sig", "replace")):
+            yield from _jsonl(path, encoding, longest)  # its first line was longer than the head that formats are told by
+            return
         prefix = _list_prefix(_Beginning(path, longest))
         if prefix is None and endless:  # JSON lines whose first one is too long: the others are still records
             yield from _jsonl(path, encoding, longest)
@@ -128,9 +145,13 @@ def _json(path: Path, encoding: str, longest: int) -> Iterator[Found]:
             for number, item in enumerate(ijson.items(file, prefix, use_float=True), 1):
                 yield Found(f"item {number}", item)
     except ijson.JSONError as error:
-        yield Found("file", error=f"is broken JSON: {' '.join(str(error).split())[:120]}")
+        yield Found("file", error=f"is broken JSON: {str(error).splitlines()[0].strip()[:80]}")
     except (RecursionError, UnicodeDecodeError) as error:
         yield Found("file", error=f"cannot be read as JSON: {type(error).__name__}")
+
+
+DEEPEST = 100
+"""Nesting beyond this is no conversation; the parser's memory would grow with its square."""
 
 
 class _Beginning:
@@ -177,6 +198,8 @@ def _prefix_of(ijson: Any, file: _Beginning) -> str | None:
             first_key = key
         if event in ("start_map", "start_array"):
             depth += 1
+            if depth > DEEPEST:
+                raise RecursionError
         elif event in ("end_map", "end_array"):
             depth -= 1
         if top_array and depth == 2:
@@ -203,6 +226,9 @@ def _json_text(text: str) -> Iterator[Found]:
     except RecursionError:
         yield Found("file", error="is nested too deeply")
         return
+    except ValueError:
+        yield Found("file", error="holds a number that is too long")
+        return
     if isinstance(value, list) and not all(is_turn(i) for i in value):
         for number, item in enumerate(value, 1):
             yield Found(f"item {number}", item)
@@ -214,19 +240,23 @@ def _table(path: Path, encoding: str, longest: int) -> Iterator[Found]:
     csv.field_size_limit(longest)
     head = head_of(path).decode(encoding, "replace").lstrip("\ufeff")
     delimiter = delimiter_of(head) or ","
-    reader = csv.reader(_table_lines(path, encoding, longest), delimiter=delimiter)
+    faults: list[Line] = []
+    reader = csv.reader(_table_lines(path, encoding, longest, faults), delimiter=delimiter)
     header: list[str] | None = None
     while True:
+        before = reader.line_num
         try:
             row = next(reader)
         except StopIteration:
+            yield from (Found(f"line {fault.number}", error=str(fault.error)) for fault in faults)
             return
-        except (csv.Error, Unreadable) as error:
+        except csv.Error as error:
             yield Found(f"line {reader.line_num}", error=f"is not a row: {error}")
-            if isinstance(error, Unreadable):
-                return
             continue
-        if not row:
+        broken = bool(faults) and reader.line_num - before > 1  # a cell over several lines, one of which cannot be read
+        yield from (Found(f"line {fault.number}", error=str(fault.error)) for fault in faults)
+        faults.clear()
+        if broken or not row:
             continue
         if header is None:
             header = [name.strip().lstrip("\ufeff") for name in row]
@@ -237,11 +267,13 @@ def _table(path: Path, encoding: str, longest: int) -> Iterator[Found]:
         yield Found(f"line {reader.line_num}", dict(zip(header, row + [""] * (len(header) - len(row)), strict=False)))
 
 
-def _table_lines(path: Path, encoding: str, longest: int) -> Iterator[str]:
+def _table_lines(path: Path, encoding: str, longest: int, faults: list[Line]) -> Iterator[str]:
+    """The lines that can be read; the others go to `faults`."""
     for line in lines(path, encoding, longest):
         if line.error:
-            raise Unreadable(f"line {line.number}", line.error)
-        yield line.text
+            faults.append(line)
+        else:
+            yield line.text
 
 
 def _parquet(path: Path) -> Iterator[Found]:
@@ -255,7 +287,7 @@ def _parquet(path: Path) -> Iterator[Found]:
                 for row in batch.to_pylist():
                     number += 1
                     yield Found(f"row {number}", row)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         yield Found("file", error=f"is broken Parquet: {' '.join(str(error).split())[:120]}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from itertools import zip_longest
@@ -16,7 +17,7 @@ from attunement.readers.shapes import spoken_of, turn_columns
 from attunement.readers.turns import Spoken, clean, detokenise, transcript
 
 UNKNOWN = "has no shape that is known: describe it in a source.toml (docs/sources.md)"
-META_KEYS = ("topic", "emotion", "emotion_type", "problem_type", "quality", "language", "group")
+META_KEYS = ("topic", "emotion", "emotion_type", "problem_type", "quality", "language")
 SHORTEST_TALK_WORDS = 30
 """A text without speakers is a talk of one from this length on; shorter it is most likely not speech at all."""
 
@@ -60,6 +61,8 @@ def _row_per_turn(found: Iterator[Found]) -> tuple[str | None, str, str] | None:
 
 def _one(item: Found, recipe: FileRecipe) -> Found:
     record = item.record
+    if recipe.shape == "exchange" and not isinstance(record, Mapping):
+        return Found(item.locator, error=UNKNOWN)
     if recipe.shape == "exchange":
         missing = [c for c in (*recipe.question, recipe.answer) if c not in record]
         if missing:
@@ -107,6 +110,9 @@ def _dialog(item: Found, recipe: FileRecipe) -> Found:
 
 
 def _transcript_columns(item: Found, recipe: FileRecipe) -> Iterator[Found]:
+    if not isinstance(item.record, Mapping):
+        yield Found(item.locator, error=UNKNOWN)
+        return
     for column, text in item.record.items():
         if fnmatch(column, recipe.text):
             where = Found(f"{item.locator}, {column}")
@@ -125,8 +131,8 @@ def _turn_rows(make: Records, recipe: FileRecipe) -> Iterator[Found]:
     streamed = _stand_together(make(), recipe)
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for item in make():
-        if item.error is not None:
-            yield item
+        if item.error is not None or not isinstance(item.record, Mapping):
+            yield item if item.error is not None else Found(item.locator, error=UNKNOWN)
             continue
         name = _conversation_name(item.record, recipe)
         if streamed and rows and name not in rows:
@@ -145,7 +151,7 @@ def _stand_together(found: Iterator[Found], recipe: FileRecipe) -> bool:
     seen: set[int] = set()
     current: str | None = None
     for item in found:
-        if item.error is None and (name := _conversation_name(item.record, recipe)) != current:
+        if isinstance(item.record, Mapping) and (name := _conversation_name(item.record, recipe)) != current:
             if hash(name) in seen:
                 return False
             seen.add(hash(name))
@@ -186,7 +192,15 @@ def _pair_lines(path: Path, recipe: FileRecipe, longest: int) -> Iterator[Found]
 def _made(item: Found, spoken: Sequence[Spoken], record: Mapping[str, Any], recipe: FileRecipe) -> Found:
     tidy = [(name, clean(detokenise(text) if recipe.detokenise else text), at) for name, text, at in spoken]
     tidy = [row for row in tidy if row[1]]
-    metadata = {k: record[k] for k in (*recipe.metadata, *META_KEYS) if isinstance(record.get(k), str | int | float | bool)}
+    metadata = {k: _plain(record[k]) for k in (*recipe.metadata, *META_KEYS) if _is_plain(record.get(k))}
     if recipe.group:
         metadata["group"] = fill(recipe.group, record)
     return Found(item.locator, {"spoken": tidy, "metadata": metadata})
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | bool) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _plain(value: str | int | float | bool) -> str | int | float | bool:
+    return clean(value) if isinstance(value, str) else value

@@ -97,7 +97,12 @@ def catalogue() -> tuple[SourceSet, ...]:
 def own_set(folder: Path) -> SourceSet | None:
     """The user's `source.toml` in `folder`, if there is one."""
     path = folder / OWN_RECIPE
-    return load_set(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return load_set(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not in UTF-8: save it again as UTF-8") from error
 
 
 def by_path(path: Path, sets: Sequence[SourceSet]) -> tuple[SourceSet, FileRecipe] | None:

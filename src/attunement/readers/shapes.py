@@ -7,6 +7,7 @@ turns under any of the usual names, JSON or a transcript inside a string, one ro
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -65,8 +66,14 @@ CONVERSATION_KEYS = (
     "transcript_id",
     "thread_id",
     "chat_id",
+    "call_id",
+    "thread",
     "conversation",
     "session",
+    "call",
+    "dialogue",
+    "dialog",
+    "chat",
 )
 
 
@@ -82,10 +89,15 @@ def spoken_of(record: Any) -> list[Spoken] | None:
     for key in TURN_LISTS:
         if isinstance(row.get(key), list):
             found = _turn_list(row[key])
-            if found is not None:
+            if found is not None and (found or (_exchange(row) is None and not _other_turns(row, key))):
                 lead = row.get("system")
                 return [("system", clean(lead), None), *found] if isinstance(lead, str) and lead.strip() else found
     return _exchange(row) or _nested_string(row)
+
+
+def _other_turns(row: Mapping[str, Any], empty: str) -> bool:
+    """Whether another column than the `empty` one holds turns."""
+    return any(isinstance(row.get(key), list) and row[key] for key in TURN_LISTS if key != empty)
 
 
 def is_turn(item: Any) -> bool:
@@ -117,9 +129,10 @@ def _content(value: Any) -> str:
 
 
 def _exchange(row: Mapping[str, Any]) -> list[Spoken] | None:
-    if "instruction" in row and "output" in row:
-        asked = "\n".join(_content(row.get(k)).strip() for k in ("instruction", "input") if row.get(k))
-        return [("client", clean(asked), None), ("therapist", clean(_content(row["output"])), None)]
+    answer = next((k for k in ("output", "response", "answer", "completion") if k in row), None)
+    if "instruction" in row and answer:
+        asked = "\n".join(_content(row.get(k)).strip() for k in ("instruction", "input", "context") if row.get(k))
+        return [("client", clean(asked), None), ("therapist", clean(_content(row[answer])), None)]
     asked_key, answer_key = first(row, QUESTION_KEYS), first(row, ANSWER_KEYS)
     if asked_key is None or answer_key is None or not all(isinstance(row[k], str | type(None)) for k in (asked_key, answer_key)):
         return None
@@ -149,4 +162,6 @@ def turn_columns(columns: Iterable[str]) -> tuple[str | None, str, str] | None:
     speaker, text = first(row, SPEAKER_KEYS), first(row, TEXT_KEYS)
     if speaker is None or text is None:
         return None
-    return first(row, CONVERSATION_KEYS), speaker, text
+    plain = {re.sub(r"[^a-z]", "", str(c).casefold()): c for c in reversed(list(row))}
+    conversation = next((plain[k.replace("_", "")] for k in CONVERSATION_KEYS if k.replace("_", "") in plain), None)
+    return conversation, speaker, text

@@ -14,13 +14,18 @@ Spoken = tuple[str, str, float | None]
 
 _NAMES = {
     "client": "client patient seeker user human usr speaker help-seeker helpseeker person customer prompter host interviewer "
-              "moderator presenter question q caller student child",
+              "moderator presenter question q caller student child c cl p pt",
     "therapist": "therapist counsellor counselor helper sys agent assistant gpt listener supporter bot ai model chatgpt doctor "
-                 "psychologist clinician guest interviewee expert answer a psychiatrist coach response",
+                 "psychologist clinician guest interviewee expert answer a psychiatrist coach response dr t th nurse tool",
     "narrator": "narrator lecturer professor teacher",
-    "system": "system",
+    "system": "system developer",
 }  # fmt: skip
 ROLE_OF_NAME = {name: role for role, names in _NAMES.items() for name in names.split()}
+_TELLING = frozenset(
+    "client patient seeker help-seeker therapist counsellor counselor doctor dr psychologist psychiatrist clinician nurse "
+    "interviewer interviewee".split()
+)
+"""Names that tell the role inside a longer one too ("Dr. Smith"); "Student Union" or "Human Resources" would not."""
 
 _SPEAKER_LINE = re.compile(
     r"^[ \t]*(?P<time>[\[(]?\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?[\])]?[ \t]*[-\u2013]?[ \t]*)?"
@@ -30,12 +35,14 @@ _TAG = re.compile(r"<[^<>]{0,200}>")
 _BREAK = re.compile(r"<\s*(?:br|/p|/li|/div|/h\d)\b[^<>]{0,80}>", re.I)
 _GLUED = re.compile(r"(?<=[a-z][.!?])(?=[A-Z][a-z'])")
 _LOST = dict.fromkeys([0x00, 0x200B, 0x200C, 0x200D, 0xFEFF])
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str, markup: bool = False) -> str:
     """White space normalised (paragraphs stay); with `markup`, tags and entities too, words kept apart."""
     if markup:
         text = _GLUED.sub(" ", html.unescape(_TAG.sub("", _BREAK.sub("\n", text))))
+    text = _LONE.sub("\ufffd", text)  # half a character, which no file can hold
     text = text.translate(_LOST).replace("\r\n", "\n").replace("\r", "\n")
     text = re.sub(r"[ \t\u00a0\u2028\f\v]+", " ", text)
     return re.sub(r" ?\n[ \n]*", "\n", text).strip()
@@ -66,6 +73,15 @@ def bare_name(name: str) -> str:
     return re.sub(r"\s*\([^)]*\)", "", name).strip()
 
 
+def role_of(name: str) -> str | None:
+    """The role that a speaker's name tells: `Client 2`, `Dr. Smith`, `THERAPIST_1`, `Bob (therapist)`, `T`; else None."""
+    key = re.sub(r"[\s_.#-]*\d*$", "", bare_name(name).casefold())
+    if key in ROLE_OF_NAME:
+        return ROLE_OF_NAME[key]
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    return next((ROLE_OF_NAME[w] for w in words if w in _TELLING), None)
+
+
 def to_turns(spoken: Iterable[Spoken], roles: Mapping[str, str] | None = None) -> list[Turn]:
     """Turns with roles; adjacent ones of one speaker are joined, empty ones left out.
 
@@ -73,12 +89,14 @@ def to_turns(spoken: Iterable[Spoken], roles: Mapping[str, str] | None = None) -
     whoever speaks alone is the narrator.
     """
     given = {k.casefold(): v for k, v in (roles or {}).items()}
-    rows = [(bare_name(name), text, at) for name, text, at in spoken if text]
+    spoken = [row for row in spoken if row[1]]
+    told = {bare_name(name): name for name, _, _ in reversed(spoken)}
+    rows = [(bare_name(name), text, at) for name, text, at in spoken]
     names = list(dict.fromkeys(name for name, _, _ in rows))
     table: dict[str, str] = {}
     for name in names:
         key = name.casefold()
-        role = given.get(key) or ROLE_OF_NAME.get(key)
+        role = given.get(key) or role_of(told[name])
         if role is None:
             role = "client" if "client" not in table.values() else "therapist"
         table[name] = role
@@ -129,4 +147,10 @@ def _collect(rows: Sequence[str], speakers: set[str]) -> list[Spoken] | None:
             before += bool(row.strip())
     if before > max(5, len(rows) // 2):  # a few lines of heading are fine; prose with a colon somewhere is no transcript
         return None
-    return [(name, clean("\n".join(parts)).strip('"\u201c\u201d '), at) for name, parts, at in out]
+    return [(name, _unquoted(clean("\n".join(parts))), at) for name, parts, at in out]
+
+
+def _unquoted(text: str) -> str:
+    """`text` without the quotes around all of it."""
+    quoted = len(text) > 2 and text[0] in '"\u201c' and text[-1] in '"\u201d' and not re.search('["\u201c\u201d]', text[1:-1])
+    return text[1:-1].strip() if quoted else text

@@ -87,6 +87,7 @@ class Problem(BaseModel):
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "The request is not as described"},
+    411: {"model": Problem, "description": "The request does not tell its length"},
     413: {"model": Problem, "description": "The request is too long"},
     503: {"model": Problem, "description": "Busy or without a model"},
 }
@@ -104,7 +105,9 @@ def create_app(service: DeploymentService) -> FastAPI:
 
     @app.middleware("http")
     async def guard(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-        length = request.headers.get("content-length", "0")
+        length = request.headers.get("content-length", "" if request.method == "POST" else "0")
+        if not length:  # a body whose length is not told could fill the memory before it is refused
+            return _problem(411, "send the request with a Content-Length")
         if length.isdigit() and int(length) > 8 * limit:  # 4 bytes a character, and JSON's escapes
             return _problem(413, f"the request is longer than {limit:,} characters: send fewer turns")
         response = await handle(request)

@@ -97,7 +97,7 @@ class DeploymentService:
         said, shown = "", ""
         with closing(self._generate(talk, self._generation())) as pieces:
             for piece in pieces:
-                said += piece
+                said = said + piece if said else piece.lstrip()
                 ends = [m.end() for m in SENTENCE_END.finditer(said) if m.end() < len(said)]
                 if ends and ends[-1] > len(shown):
                     if not self.gate.admits(said[: ends[-1]]):

@@ -106,9 +106,9 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 
 
 class JsonlSequence(Sequence[T], Generic[T]):
-    """A JSON-lines file as a read-only sequence that holds 8 bytes a row in memory, not the rows."""
+    """JSON-lines files as one read-only sequence that holds 8 bytes a row in memory; `make` is told a row and its file."""
 
-    def __init__(self, paths: Sequence[Path], make: Callable[[Any], T]) -> None:
+    def __init__(self, paths: Sequence[Path], make: Callable[[Any, Path], T]) -> None:
         self._paths, self._make = list(paths), make
         self._file_of, self._offsets = array("L"), array("Q")
         for number, path in enumerate(self._paths):
@@ -130,11 +130,12 @@ class JsonlSequence(Sequence[T], Generic[T]):
     def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        with open(self._paths[self._file_of[index]], "rb") as file:
+        path = self._paths[self._file_of[index]]
+        with open(path, "rb") as file:
             file.seek(self._offsets[index])
-            return self._make(json.loads(file.readline()))
+            return self._make(json.loads(file.readline()), path)
 
     def __iter__(self) -> Iterator[T]:
         for path in self._paths:
             for row in read_jsonl(path):
-                yield self._make(row)
+                yield self._make(row, path)

@@ -56,7 +56,7 @@ class TrainingSystem:
     checkpoint; on a finished one it gives back what is there.
     """
 
-    def __init__(self, run_dir: Path, *, quiet: bool = True, device: str = "auto") -> None:
+    def __init__(self, run_dir: Path = Path("runs/first"), *, quiet: bool = True, device: str = "auto") -> None:
         self.run_dir, self.quiet, self.device = Path(run_dir), quiet, device
         self._model: MoEModel | None = None
         self._tokenizer: Any = None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from attunement.errors import ConfigError
 from attunement.records import SHARES, ModelConfig, TrainingConfig
@@ -252,7 +252,7 @@ def _read_environment(leaves: set[str]) -> dict[str, Any]:
             raise _unknown(name.removeprefix("ATTUNE_").replace("__", ".").lower(), f"environment variable {name}", leaves)
     try:
         return dict(EnvSettingsSource(Settings)())
-    except Exception as error:  # pydantic-settings raises SettingsError with the cause inside
+    except SettingsError as error:
         raise ConfigError(f"an ATTUNE_ environment variable cannot be read: {error}") from error
 
 

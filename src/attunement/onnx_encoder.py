@@ -193,6 +193,7 @@ def measure_ranges(
 
 def _session(graph: bytes) -> Any:
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = 1
@@ -201,7 +202,7 @@ def _session(graph: bytes) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises a class of its own for each cause
+    except (faults.Fail, faults.InvalidGraph, faults.InvalidArgument, faults.NotImplemented, faults.RuntimeException) as error:
         raise ModelError(f"ONNX Runtime cannot run the sentence encoder: set embedding.runtime=torch ({error})") from error
 
 

@@ -93,12 +93,13 @@ class DataPipeline:
                 files = [replace(f, skip_reason="is part of a dataset") if _in_dataset(f.path) else f for f in files]
             skipped = [{"file": f.name, "reason": f.skip_reason} for f in files if f.skip_reason is not None]
             readable = [f for f in files if f.skip_reason is None]
+            nothing = f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over"
             if not readable:  # before anything is written: the dataset that stands stays whole
-                raise DataError(f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over")
+                raise DataError(nothing)
             tally = self._run(readable, workspace, manifest, progress, out)
             withdrawn = any(manifest.withdraws_file(f) for f in files)  # of all there was: an empty dataset is what is wanted
             if not tally.total("conversations_in") and not withdrawn:
-                raise DataError(f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over")
+                raise DataError(nothing)
             with self._timed("report"):
                 report = quality_report(tally, self.settings.data, skipped)
                 write_report(report, out)

@@ -246,4 +246,4 @@ def _draw_sources(axes: Any, report: Mapping[str, Any]) -> None:
         left = [a + b for a, b in zip(left, values, strict=True)]
     axes.set_yticks(places, [name.replace("$", r"\$") for name, _ in rows])
     axes.set_xlabel("conversations")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)  # above: bars may fill the plot

@@ -179,14 +179,16 @@ def _list_prefix(file: _Beginning) -> str | None:
     import ijson
 
     try:
-        return _prefix_of(ijson, file)
+        return _prefix_of(file)
     except ijson.IncompleteJSONError:
         if file.whole:
             raise
         return None
 
 
-def _prefix_of(ijson: Any, file: _Beginning) -> str | None:
+def _prefix_of(file: _Beginning) -> str | None:
+    import ijson
+
     depth, key = 0, ""
     top_array, first_key = False, ""
     for prefix, event, value in ijson.parse(file, use_float=True):

@@ -67,7 +67,9 @@ def test_a_compact_object_with_a_list_inside_is_read(tmp_path: Path, content: st
 
 def test_a_long_first_line_does_not_hide_the_others(tmp_path: Path) -> None:
     long = {"messages": [{"role": "user", "content": "word " * 40_000}, TALK[1]]}
-    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, [long, {"messages": TALK}, {"messages": TALK}])), encoding="utf-8")
+    (tmp_path / "l.jsonl").write_text(
+        "\n".join(map(json.dumps, [long, {"messages": TALK}, {"messages": TALK}])), encoding="utf-8"
+    )
     good, failed = both(tmp_path)
     assert len(good) == 3 and not failed
 

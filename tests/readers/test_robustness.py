@@ -35,7 +35,7 @@ def both(path: Path, longest: int = 1_000_000) -> tuple[list[Conversation], list
         ("ragged.csv", b"question,answer\nHow are you,Fine thanks\nI am low,Why so,extra,cells\nBye now,See you\n", 2, "line 3", "4 columns"),
         ("bad_utf8.jsonl", f"{LINE}\n".encode() * 600 + b'{"messages": "\xff\xfe\xfa"}\n' + LINE.encode(), 601, "line 601", "not valid UTF-8"),
         ("long_first.jsonl", f'{{"messages": "{"x" * 1_200_000}"}}\n{LINE}\n'.encode(), 1, "line 1", "longer than 1,000,000 characters"),
-        ("long_only.json", f'{{"messages": "{"x" * 1_200_000}"}}'.encode(), 0, "line 1", "longer than 1,000,000 characters"),
+        ("long_only.json", f'{{"messages": "{"x" * 1_200_000}"}}'.encode(), 0, "file", "longer than 1,000,000 characters"),
         ("deep.jsonl", f"{LINE}\n{'[' * 200_000}\n".encode(), 1, "line 2", "nested too deeply"),
         ("odd.json", json.dumps([{"colour": "blue", "size": 4}, {"colour": "red", "size": 5}], indent=1).encode(), 0, "item 1", "no shape"),
         ("short.txt", b"just a few words", 0, "file", "neither a transcript nor a talk"),

@@ -58,12 +58,23 @@ def test_a_renamed_copy_is_known_by_its_columns(tmp_path: Path) -> None:
     with open(tmp_path / "export.csv", "w", newline="") as file:
         csv.writer(file).writerows(
             [
-                ["questionID", "questionTitle", "questionText", "topic", "answerText", "upvotes"],
+                [
+                    "questionID",
+                    "questionTitle",
+                    "questionText",
+                    "topic",
+                    "therapistInfo",
+                    "therapistURL",
+                    "answerText",
+                    "upvotes",
+                ],
                 [
                     "7",
                     "Why am I sad?",
                     "<p>I am sad. Why am I sad?</p>",
                     "depression",
+                    "",
+                    "",
                     "Hello.It happens<br>often &amp; passes.",
                     "3",
                 ],
@@ -75,6 +86,29 @@ def test_a_renamed_copy_is_known_by_its_columns(tmp_path: Path) -> None:
     assert isinstance(found, Conversation)
     assert [t.text for t in found.turns] == ["I am sad. Why am I sad?", "Hello. It happens\noften & passes."]
     assert found.metadata == {"topic": "depression", "upvotes": "3", "group": "counselchat/7"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("conversations/ann/visit_run2.txt", "Client: I can't sleep.\nTherapist: Since when?\n"),
+        ("a.csv", "context,response,category,label\nI am low today,What happened,x,y\n"),
+        ("b.csv", "post,question,response\nI am low today,why,What happened\n"),
+        ("c.csv", "pairing_id,session_id,question,answer\n1,2,I am low today,What happened\n"),
+        ("d.csv", "questionID,questionTitle,questionText,answerText\n1,Low,I am low today,What happened\n"),
+        ("our-reddit.csv", "question,answer\nI am low today,What happened\n"),
+        ("generatedDataset.csv", "question,answer\nI am low today,What happened\n"),
+        ("data/train.csv", "title,selftext,is_suicide,question,answer\na,b,0,I am low today,What happened\n"),
+    ],
+)
+def test_a_private_file_is_not_taken_for_a_public_set(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    (file,) = discover([tmp_path])
+    assert (file.licence_class, file.skip_reason) == ("unknown", None)
+    (found,) = read(file, max_record_bytes=1000)
+    assert isinstance(found, Conversation) and len(found.turns) == 2
 
 
 OWN = """

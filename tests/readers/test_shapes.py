@@ -45,6 +45,27 @@ SHAPES: dict[str, Any] = {
     "nested json": {
         "text": json.dumps({"dialog": [{"speaker": "seeker", "content": ASKED}, {"speaker": "supporter", "content": ANSWERED}]})
     },
+    "questions/answers": {"Questions": ASKED, "Answers": ANSWERED},
+    "q/a": {"Q": ASKED, "A": ANSWERED},
+    "user/bot": {"User": ASKED, "Bot": ANSWERED},
+    "human/ai": {"Human": ASKED, "AI": ANSWERED},
+    "message/reply": {"message": ASKED, "reply": ANSWERED},
+    "input/target": {"input": ASKED, "target": ANSWERED},
+    "patient/doctor": {"Patient": ASKED, "Doctor": ANSWERED},
+    "question_text": {"question_text": ASKED, "answer_text": ANSWERED},
+    "user_question": {"id": 7, "user_question": ASKED, "counselor_response": ANSWERED, "response_time": 3},
+    "prompt/chosen": {"prompt": ASKED, "chosen": ANSWERED, "rejected": "Who cares?"},
+    "exchanges": {"conversation": [{"human": ASKED, "assistant": ANSWERED}]},
+    "pairs": {"dialog": [[ASKED, ANSWERED]]},
+    "langchain": {"messages": [{"type": "human", "data": {"content": ASKED}}, {"type": "ai", "data": {"content": ANSWERED}}]},
+    "nested object": {
+        "id": 3,
+        "conversation": {"messages": [{"role": "user", "content": ASKED}, {"role": "bot", "content": ANSWERED}]},
+    },
+    "speaker_role": {
+        "turns": [{"speaker_role": "client", "dialogue": ASKED}, {"speaker_role": "therapist", "dialogue": ANSWERED}]
+    },
+    "hh": {"chosen": f"\n\nHuman: {ASKED}\n\nAssistant: {ANSWERED}", "rejected": "\n\nHuman: x\n\nAssistant: y"},
     "transcript in text": {"text": f"Human: {ASKED}\nAssistant: {ANSWERED}"},
 }
 
@@ -71,6 +92,48 @@ def test_an_array_of_turns_is_one_conversation(tmp_path: Path) -> None:
     )
     (only,) = conversations(tmp_path / "t.json")
     assert said(only) == PAIR
+
+
+def test_alpaca_with_history_keeps_it(tmp_path: Path) -> None:
+    record = {"instruction": ASKED, "input": "", "output": ANSWERED, "history": [["Hello, is this private?", "Yes, it is."]]}
+    (tmp_path / "t.jsonl").write_text(json.dumps(record))
+    assert said(conversations(tmp_path / "t.jsonl")[0]) == [
+        ("client", "Hello, is this private?"),
+        ("therapist", "Yes, it is."),
+        *PAIR,
+    ]
+
+
+def test_a_tool_is_nobody_who_speaks(tmp_path: Path) -> None:
+    messages = [*SHAPES["openai"]["messages"], {"role": "tool", "content": "{}"}]
+    (tmp_path / "t.jsonl").write_text(json.dumps({"messages": messages}))
+    assert said(conversations(tmp_path / "t.jsonl")[0]) == [*PAIR, ("system", "{}")]
+
+
+@pytest.mark.parametrize("columns", [("speaker_role", "text"), ("who", "said"), ("Speaker", "Dialogue")])
+def test_more_names_of_turn_columns(tmp_path: Path, columns: tuple[str, str]) -> None:
+    with open(tmp_path / "t.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("session", *columns), (1, "Client", ASKED), (1, "Therapist", ANSWERED)])
+    assert [said(c) for c in conversations(tmp_path / "t.csv")] == [PAIR]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f">> CLIENT: {ASKED}\n>> THERAPIST: {ANSWERED}\n",
+        f"client: {ASKED}\ntherapist: {ANSWERED}\n",
+        f"[Client] {ASKED}\n[laughs]\n[Therapist] {ANSWERED}\n",
+        f"[00:01] [Client]: {ASKED}\n[00:05] [Therapist]: {ANSWERED}\n",
+        f"12/03/2024, 14:05 - Client: {ASKED}\n12/03/2024, 14:06 - Therapist: {ANSWERED}\n",
+        f"[12/03/24, 2:05:10 PM] Anna: {ASKED}\n[12/03/24, 2:06:10 PM] Therapist: {ANSWERED}\n",
+        "12/03/2024, 14:01 - Messages are end-to-end encrypted.\n"
+        f"12/03/2024, 14:05 - Anna: {ASKED}\n12/03/2024, 14:06 - Therapist: {ANSWERED}\n",
+    ],
+)
+def test_labels_of_transcripts_and_messengers(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.txt").write_text(text)
+    (found,) = conversations(tmp_path / "t.txt")
+    assert [(role, words.replace("\n[laughs]", "")) for role, words in said(found)] == PAIR
 
 
 def test_a_system_message_keeps_its_role(tmp_path: Path) -> None:

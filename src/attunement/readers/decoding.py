@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from charset_normalizer import from_bytes
 
@@ -20,6 +21,15 @@ class Unreadable(Exception):
     def __init__(self, locator: str, error: str) -> None:
         super().__init__(error)
         self.locator, self.error = locator, error
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record with its place in the file; `error` says why there is none."""
+
+    locator: str
+    record: Any = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from attunement.errors import DataError
-from attunement.readers.decoding import Unreadable
-from attunement.readers.formats import Found, columns_of, format_of, records
+from attunement.readers.decoding import Found, Unreadable
+from attunement.readers.formats import columns_of, format_of, records
 from attunement.readers.mapping import conversations_of
 from attunement.readers.sets import OWN_RECIPE, FileRecipe, SourceSet, by_columns, by_path, catalogue, own_set
 from attunement.readers.turns import Spoken, to_turns

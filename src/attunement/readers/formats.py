@@ -10,28 +10,20 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from attunement.readers.decoding import Line, Unreadable, encoding_of, head_of, lines, whole_text
-from attunement.readers.shapes import TURN_LISTS, is_turn, spoken_of
-from attunement.readers.turns import Spoken, clean, seconds
+from attunement.readers.decoding import Found, Line, Unreadable, encoding_of, head_of, lines, whole_text
+from attunement.readers.jsonfile import holds_records, json_records
+from attunement.readers.subtitles import subtitles
+from attunement.readers.turns import label_of
 
 FORMATS = ("json", "jsonl", "table", "parquet", "srt", "vtt", "text")
 _SRT = re.compile(r"^\s*\d+\s*\n\d{1,2}:\d{2}:\d{2}[,.]\d{1,3}\s*-->", re.M)
 _PREFIXED = re.compile(r"^[\w-]{1,40}\s+(?=\{)")
+_JSON = re.compile(r"\{|\[\s*(?:[\[{\"\]]|$)")
+_CHAT = re.compile(r"^\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? +\d{1,2}:\d{2}[^\n]{0,12}[\]-] ?[^\n:]{1,40}: ", re.M)
+"""A line of a messenger's export: its date has a comma behind it, which makes it look like a table."""
 _SPEAKS = re.compile(r'^(?:[\[(]?\d+:\d+[^ ]* +)?[^,;\t|:{\["]{1,40}: ')
-_VOICE = re.compile(r"^\s*[A-Z][\w.' -]{0,40}:\s")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A record with its place in the file; `error` says why there is none."""
-
-    locator: str
-    record: Any = None
-    error: str | None = None
 
 
 def format_of(path: Path) -> tuple[str, str]:
@@ -46,13 +38,12 @@ def format_of(path: Path) -> tuple[str, str]:
     if _SRT.match(text):
         return "srt", encoding
     first = text.split("\n", 1)[0].strip()
-    if first == text.strip() and _holds_records(first):
+    if first == text.strip() and first.startswith("{") and _is_json(first) and holds_records(json.loads(first)):
         return "json", encoding
-    if not _SPEAKS.match(first) and (text.startswith(("{", "[")) or _PREFIXED.match(first)):
-        return (
-            "jsonl" if (_is_json(_PREFIXED.sub("", first)) and first.startswith("{")) or _PREFIXED.match(first) else "json"
-        ), encoding
-    if delimiter_of(text) and not _SPEAKS.match(first):
+    spoken = _SPEAKS.match(first) or label_of(first) or _CHAT.search(text[:2000])
+    if not spoken and (_JSON.match(text) or _PREFIXED.match(first)):
+        return ("jsonl" if _PREFIXED.match(first) or _begins_lines(text, first) else "json"), encoding
+    if delimiter_of(text) and not spoken:
         return "table", encoding
     return "text", encoding
 
@@ -65,13 +56,20 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _holds_records(line: str) -> bool:
-    """Whether the only line of a file is an object that is no conversation itself but has a list of some inside."""
-    if not line.startswith("{") or not _is_json(line):
-        return False
-    record = json.loads(line)
-    inner = next((v for v in record.values() if isinstance(v, list) and v), None)
-    return inner is not None and isinstance(inner[0], dict | list) and spoken_of(record) is None
+def _begins_lines(text: str, first: str) -> bool:
+    """Whether `first` is a record of JSON lines: an object, or an array with another one below it."""
+    second = text.partition("\n")[2].lstrip()[:1]
+    return _is_json(first) and (first.startswith("{") or second == "[")
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether a file whose first line is longer than the head is JSON lines: an object ends there, another one begins."""
+    with open(path, "rb") as file:
+        last = b""
+        while (piece := file.readline(1 << 20)) and not piece.endswith(b"\n"):
+            last = piece.rstrip() or last
+        last = piece.rstrip() or last
+        return last.endswith(b"}") and file.read(64).lstrip().startswith(b"{")
 
 
 def delimiter_of(text: str) -> str | None:
@@ -92,13 +90,14 @@ def records(path: Path, kind: str, encoding: str, longest: int) -> Iterator[Foun
     if kind == "jsonl":
         yield from _jsonl(path, encoding, longest)
     elif kind == "json":
-        yield from _json(path, encoding, longest)
+        lined = encoding.startswith("utf-8") and _is_lines(path)
+        yield from _jsonl(path, encoding, longest) if lined else json_records(path, encoding, longest)
     elif kind == "table":
         yield from _table(path, encoding, longest)
     elif kind == "parquet":
         yield from _parquet(path)
     elif kind in ("srt", "vtt"):
-        yield Found("file", _subtitles(whole_text(path, encoding, longest), kind))
+        yield Found("file", subtitles(whole_text(path, encoding, longest), kind))
     else:
         yield Found("file", whole_text(path, encoding, longest))
 
@@ -117,125 +116,6 @@ def _jsonl(path: Path, encoding: str, longest: int) -> Iterator[Found]:
                 yield Found(where, error="is nested too deeply")
             except ValueError:
                 yield Found(where, error="holds a number that is too long")
-
-
-def _json(path: Path, encoding: str, longest: int) -> Iterator[Found]:
-    """Streams the array, or the list inside the object, with ijson; UTF-16 and the like are read whole."""
-    import ijson
-
-    if not encoding.startswith("utf-8"):
-        yield from _json_text(whole_text(path, encoding, longest))
-        return
-    try:
-        with open(path, "rb") as file:
-            first = file.readline(longest + 1)
-            endless, more = len(first) > longest, bool(file.read(1))
-        if more and not endless and first.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") and _is_json(first.decode("utf-8-sig", "replace")):
-            yield from _jsonl(path, encoding, longest)  # its first line was longer than the head that formats are told by
-            return
-        prefix = _list_prefix(_Beginning(path, longest))
-        if prefix is None and endless:  # JSON lines whose first one is too long: the others are still records
-            yield from _jsonl(path, encoding, longest)
-            return
-        if prefix is None:
-            yield from _json_text(whole_text(path, encoding, longest))
-            return
-        with open(path, "rb") as file:
-            file.seek(3 if file.read(3) == b"\xef\xbb\xbf" else 0)
-            for number, item in enumerate(ijson.items(file, prefix, use_float=True), 1):
-                yield Found(f"item {number}", item)
-    except ijson.JSONError as error:
-        yield Found("file", error=f"is broken JSON: {str(error).splitlines()[0].strip()[:80]}")
-    except (RecursionError, UnicodeDecodeError) as error:
-        yield Found("file", error=f"cannot be read as JSON: {type(error).__name__}")
-
-
-DEEPEST = 100
-"""Nesting beyond this is no conversation; the parser's memory would grow with its square."""
-
-
-class _Beginning:
-    """The first `longest` bytes of a file, for a parser: what begins with an endless string is given up soon."""
-
-    def __init__(self, path: Path, longest: int) -> None:
-        with open(path, "rb") as file:
-            file.seek(3 if file.read(3) == b"\xef\xbb\xbf" else 0)
-            self._data = file.read(longest)
-            self.whole = not file.read(1)
-        self._at = 0
-
-    def read(self, size: int = -1) -> bytes:
-        found = self._data[self._at : None if size < 0 else self._at + size]
-        self._at += len(found)
-        return found
-
-    def rewound(self) -> _Beginning:
-        self._at = 0
-        return self
-
-
-def _list_prefix(file: _Beginning) -> str | None:
-    """Where the records stand: `item` for an array, `key.item` for a list inside the object, None for one record."""
-    import ijson
-
-    try:
-        return _prefix_of(file)
-    except ijson.IncompleteJSONError:
-        if file.whole:
-            raise
-        return None
-
-
-def _prefix_of(file: _Beginning) -> str | None:
-    import ijson
-
-    depth, key = 0, ""
-    top_array, first_key = False, ""
-    for prefix, event, value in ijson.parse(file, use_float=True):
-        if event == "start_array" and depth == 0:
-            top_array = True
-        if depth == 1 and not top_array and event == "map_key":
-            key = str(value)
-        if not top_array and depth == 1 and event == "start_array":
-            first_key = key
-        if event in ("start_map", "start_array"):
-            depth += 1
-            if depth > DEEPEST:
-                raise RecursionError
-        elif event in ("end_map", "end_array"):
-            depth -= 1
-        if top_array and depth == 2:
-            return "item"
-        if first_key and depth == 3 and event in ("start_map", "start_array"):
-            if first_key.casefold() not in TURN_LISTS:
-                return f"{first_key}.item"
-            # `conversations` may hold the turns of one talk or many talks: its first item tells
-            item = next(iter(ijson.items(file.rewound(), f"{first_key}.item", use_float=True)))
-            return None if is_turn(item) else f"{first_key}.item"
-        if first_key and depth == 1:
-            first_key = ""
-        if not prefix and event in ("end_map", "end_array"):
-            break
-    return "item" if top_array else None
-
-
-def _json_text(text: str) -> Iterator[Found]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        yield Found("file", error=f"is broken JSON: {error.msg} at line {error.lineno}")
-        return
-    except RecursionError:
-        yield Found("file", error="is nested too deeply")
-        return
-    except ValueError:
-        yield Found("file", error="holds a number that is too long")
-        return
-    if isinstance(value, list) and not all(is_turn(i) for i in value):
-        for number, item in enumerate(value, 1):
-            yield Found(f"item {number}", item)
-    else:
-        yield Found("file", value)
 
 
 def _table(path: Path, encoding: str, longest: int) -> Iterator[Found]:
@@ -291,35 +171,6 @@ def _parquet(path: Path) -> Iterator[Found]:
                     yield Found(f"row {number}", row)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         yield Found("file", error=f"is broken Parquet: {' '.join(str(error).split())[:120]}")
-
-
-def _subtitles(text: str, kind: str) -> list[Spoken]:
-    """Cues as spoken text: a voice tag or `Name:` tells the speaker, who speaks on until another one does."""
-    import srt
-    import webvtt
-
-    out: list[Spoken] = []
-    try:
-        if kind == "srt":
-            cues = [(cue.content, cue.start.total_seconds(), "") for cue in srt.parse(text, ignore_errors=True)]
-        else:
-            cues = [(c.text, seconds(c.start) or 0.0, c.voice or "") for c in webvtt.from_string(text)]
-    except (srt.SRTParseError, webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError, ValueError) as error:
-        raise Unreadable("file", f"is broken {kind.upper()}: {error}") from error
-    if not cues and "-->" in text:
-        raise Unreadable("file", f"is broken {kind.upper()}: no cue could be read")
-    speaker = "narrator"
-    for content, start, voice in cues:
-        said = clean(content, markup=True).replace("\n", " ")
-        if voice:
-            speaker = voice
-        elif match := _VOICE.match(said):
-            speaker, said = match[0].strip().rstrip(":"), said[match.end() :]
-        if out and out[-1][0] == speaker:
-            out[-1] = (speaker, f"{out[-1][1]} {said}", out[-1][2])
-        else:
-            out.append((speaker, said, start))
-    return out
 
 
 def columns_of(path: Path, kind: str, encoding: str) -> Sequence[str]:

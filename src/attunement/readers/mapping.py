@@ -10,8 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from attunement.readers.decoding import Unreadable, encoding_of, head_of, lines
-from attunement.readers.formats import Found
+from attunement.readers.decoding import Found, Unreadable, encoding_of, head_of, lines
 from attunement.readers.sets import FileRecipe, fill
 from attunement.readers.shapes import spoken_of, turn_columns
 from attunement.readers.turns import Spoken, clean, detokenise, transcript

@@ -1,7 +1,9 @@
 """Recipes for sources: what a data set is, under which licence, and how its files map to conversations.
 
 One TOML file a set; the public sets stand in `sets/` beside this module, and a `source.toml` in a folder of the user's
-describes the files below that folder in the same words (docs/sources.md).
+describes the files below that folder in the same words (docs/sources.md). A public set's `match` names the set (its
+folder, or a file name that nobody else has) and its `columns` are ones that nobody else has: a private file must never be
+taken for a public one, least of all under a freer licence.
 """
 
 from __future__ import annotations
@@ -106,11 +108,11 @@ def own_set(folder: Path) -> SourceSet | None:
 
 
 def by_path(path: Path, sets: Sequence[SourceSet]) -> tuple[SourceSet, FileRecipe] | None:
-    """The set and recipe whose `match` fits the end of the path."""
-    tail = "/".join(path.parts[-4:])
+    """The set and recipe whose `match` fits the end of the path, in any case."""
+    tail = "/" + "/".join(path.parts[-4:]).casefold()
     for source in sets:
         for recipe in source.files:
-            if recipe.match and (fnmatch.fnmatch(tail, f"*/{recipe.match}") or tail == recipe.match):
+            if recipe.match and fnmatch.fnmatchcase(tail, f"*/{recipe.match.casefold()}"):
                 return source, recipe
     return None
 

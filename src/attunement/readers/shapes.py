@@ -11,51 +11,22 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attunement.readers.turns import Spoken, clean, transcript
+from attunement.readers.turns import ROLE_OF_NAME, Spoken, clean, transcript
 
-TURN_LISTS = (
-    "messages",
-    "conversations",
-    "conversation",
-    "dialog",
-    "dialogue",
-    "dialogs",
-    "turns",
-    "utterances",
-    "transcript",
-    "chat",
-    "history",
-)
-SPEAKER_KEYS = ("role", "from", "speaker", "interlocutor", "author", "who", "name", "sender", "participant")
-TEXT_KEYS = ("content", "value", "text", "utterance", "utterance_text", "message", "body", "vol_text", "sentence")
-QUESTION_KEYS = (
-    "question",
-    "prompt",
-    "query",
-    "human",
-    "user",
-    "client",
-    "patient",
-    "seeker",
-    "seeker_post",
-    "questiontext",
-    "input",
-    "context",
-    "post",
-)
-ANSWER_KEYS = (
-    "answer",
-    "response",
-    "assistant",
-    "therapist",
-    "counselor",
-    "counsellor",
-    "answertext",
-    "response_post",
-    "output",
-    "completion",
-    "reply",
-    "gpt",
+TURN_LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "dialogues", "turns", "utterances",
+              "transcript", "chat", "history")  # fmt: skip
+SPEAKER_KEYS = ("role", "from", "speaker", "speaker_role", "interlocutor", "author", "who", "name", "speaker_name", "sender",
+                "participant", "username")  # fmt: skip
+TEXT_KEYS = ("content", "value", "text", "utterance", "utterance_text", "message", "body", "vol_text", "sentence", "said", "msg",
+             "line", "dialogue")  # fmt: skip
+QUESTION_KEYS = ("question", "prompt", "query", "human", "user", "client", "patient", "seeker", "seeker_post", "questiontext", "input",
+                 "context", "post", "q", "message")  # fmt: skip
+ANSWER_KEYS = ("answer", "response", "assistant", "therapist", "counselor", "counsellor", "answertext", "response_post", "output",
+               "completion", "reply", "gpt", "chosen", "bot", "ai", "a", "doctor", "target")  # fmt: skip
+_ASKER = re.compile(r"(user|client|patient|seeker|human|customer)?(question|query|message|prompt|input|post|text)s?(text|body)?")
+_ANSWERER = re.compile(
+    r"(ai|bot|chatbot|assistant|therapist|counsell?or|doctor|expert|helper|model|gpt)?(answer|response|reply|output)(e?s|text|body|post)?"
+    r"|(ai|bot|chatbot|assistant|therapist|counsell?or|doctor|expert|helper|model|gpt)(message|text)s?"
 )
 CONVERSATION_KEYS = (
     "conversation_id",
@@ -87,9 +58,14 @@ def spoken_of(record: Any) -> list[Spoken] | None:
         return None
     row = {str(key).strip().casefold(): value for key, value in record.items()}
     for key in TURN_LISTS:
+        if isinstance(row.get(key), Mapping):  # {"conversation": {"messages": [...]}}
+            return spoken_of(row[key])
         if isinstance(row.get(key), list):
             found = _turn_list(row[key])
-            if found is not None and (found or (_exchange(row) is None and not _other_turns(row, key))):
+            last = _exchange(row)
+            if found and last and key == "history":  # Alpaca with the turns before
+                return [*found, *last]
+            if found is not None and (found or (last is None and not _other_turns(row, key))):
                 lead = row.get("system")
                 return [("system", clean(lead), None), *found] if isinstance(lead, str) and lead.strip() else found
     return _exchange(row) or _nested_string(row)
@@ -102,7 +78,20 @@ def _other_turns(row: Mapping[str, Any], empty: str) -> bool:
 
 def is_turn(item: Any) -> bool:
     """Whether `item` is one turn of a talk: a speaker and a text."""
-    return isinstance(item, Mapping) and first(item, SPEAKER_KEYS) is not None and first(item, TEXT_KEYS) is not None
+    return _turn(item) is not None
+
+
+def _turn(item: Any) -> Spoken | None:
+    if not isinstance(item, Mapping):
+        return None
+    if str(item.get("type", "")).casefold() in ROLE_OF_NAME:  # LangChain: {"type": "human", "data": {"content": ...}}
+        data = item["data"] if isinstance(item.get("data"), Mapping) else item
+        if "content" in data:
+            return str(item["type"]), clean(_content(data["content"])), None
+    speaker, text = first(item, SPEAKER_KEYS), first(item, TEXT_KEYS)
+    if speaker is None or text is None:
+        return None
+    return str(item[speaker]), clean(_content(item[text])), None
 
 
 def first(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:
@@ -116,9 +105,22 @@ def _turn_list(items: list[Any]) -> list[Spoken] | None:
         return []
     if all(isinstance(i, str) for i in items):
         return [("client" if n % 2 == 0 else "therapist", clean(text), None) for n, text in enumerate(items)]
-    if not all(is_turn(i) for i in items):
-        return None
-    return [(str(i[first(i, SPEAKER_KEYS)]), clean(_content(i[first(i, TEXT_KEYS)])), None) for i in items]
+    turns = [_turn(item) for item in items]
+    if all(turn is not None for turn in turns):
+        return [turn for turn in turns if turn is not None]
+    exchanges = [_pair(item) for item in items]
+    if all(exchange is not None for exchange in exchanges):
+        return [turn for exchange in exchanges if exchange is not None for turn in exchange]
+    return None
+
+
+def _pair(item: Any) -> list[Spoken] | None:
+    """One exchange of a list of them: `{"human": ..., "assistant": ...}` or `[question, answer]`."""
+    if isinstance(item, Mapping):
+        return _exchange({str(key).strip().casefold(): value for key, value in item.items()})
+    if isinstance(item, list) and len(item) == 2 and all(isinstance(part, str) for part in item):
+        return [("client", clean(item[0]), None), ("therapist", clean(item[1]), None)]
+    return None
 
 
 def _content(value: Any) -> str:
@@ -133,14 +135,19 @@ def _exchange(row: Mapping[str, Any]) -> list[Spoken] | None:
     if "instruction" in row and answer:
         asked = "\n".join(_content(row.get(k)).strip() for k in ("instruction", "input", "context") if row.get(k))
         return [("client", clean(asked), None), ("therapist", clean(_content(row[answer])), None)]
-    asked_key, answer_key = first(row, QUESTION_KEYS), first(row, ANSWER_KEYS)
+    asked_key, answer_key = _column(row, QUESTION_KEYS, _ASKER), _column(row, ANSWER_KEYS, _ANSWERER)
     if asked_key is None or answer_key is None or not all(isinstance(row[k], str | type(None)) for k in (asked_key, answer_key)):
         return None
     return [("client", clean(_content(row[asked_key])), None), ("therapist", clean(_content(row[answer_key])), None)]
 
 
+def _column(row: Mapping[str, Any], keys: Sequence[str], pattern: re.Pattern[str]) -> str | None:
+    """The column by one of its usual names, else by what its name says: `Questions`, `user_question`, `Counselor Response`."""
+    return first(row, keys) or next((key for key in row if pattern.fullmatch(re.sub(r"[^a-z]", "", key))), None)
+
+
 def _nested_string(row: Mapping[str, Any]) -> list[Spoken] | None:
-    for key in ("text", *TURN_LISTS):
+    for key in ("text", "chosen", *TURN_LISTS):
         if isinstance(row.get(key), str):
             return _from_string(row[key])
     return None

@@ -6,6 +6,7 @@ import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from attunement.records import Turn
 
@@ -16,9 +17,9 @@ _NAMES = {
     "client": "client patient seeker user human usr speaker help-seeker helpseeker person customer prompter host interviewer "
               "moderator presenter question q caller student child c cl p pt",
     "therapist": "therapist counsellor counselor helper sys agent assistant gpt listener supporter bot ai model chatgpt doctor "
-                 "psychologist clinician guest interviewee expert answer a psychiatrist coach response dr t th nurse tool",
+                 "psychologist clinician guest interviewee expert answer a psychiatrist coach response dr t th nurse",
     "narrator": "narrator lecturer professor teacher",
-    "system": "system developer",
+    "system": "system developer tool function",
 }  # fmt: skip
 ROLE_OF_NAME = {name: role for role, names in _NAMES.items() for name in names.split()}
 _TELLING = frozenset(
@@ -27,9 +28,12 @@ _TELLING = frozenset(
 )
 """Names that tell the role inside a longer one too ("Dr. Smith"); "Student Union" or "Human Resources" would not."""
 
+_DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? +"
 _SPEAKER_LINE = re.compile(
-    r"^[ \t]*(?P<time>[\[(]?\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?[\])]?[ \t]*[-\u2013]?[ \t]*)?"
-    r"\**(?P<name>[^\W\d_][\w.'\u2019-]*(?: [\w.'\u2019-]+){0,3}(?: ?\([^)\n]{0,40}\))?)\**[ \t]*:\**[ \t]*(?P<text>.*)$"
+    rf"^[ \t>-]*(?P<time>[\[(]?(?P<date>{_DATE})?\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?:[.,]\d{{1,3}})?(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?[\])]?"
+    r"[ \t]*[-\u2013]?[ \t]*)?"
+    r"(?:\**(?P<name>[^\W\d_][\w.'\u2019-]*(?: [\w.'\u2019-]+){0,3}(?: ?\([^)\n]{0,40}\))?)\**[ \t]*:\**"
+    r"|[\[(](?P<bracketed>[^\W\d_][\w.' -]{0,30})[\])][ \t]*:?)[ \t]*(?P<text>.*)$"
 )
 _TAG = re.compile(r"<[^<>]{0,200}>")
 _BREAK = re.compile(r"<\s*(?:br|/p|/li|/div|/h\d)\b[^<>]{0,80}>", re.I)
@@ -112,6 +116,24 @@ def to_turns(spoken: Iterable[Spoken], roles: Mapping[str, str] | None = None) -
     return out
 
 
+class Label(NamedTuple):
+    """A line that begins with a speaker: `Name: text`, `[00:12] Name: text`, `>> NAME: text`, `[Therapist] text`, a chat's export."""
+
+    name: str
+    text: str
+    start_seconds: float | None
+    dated: bool = False
+
+
+def label_of(row: str) -> Label | None:
+    """The label of a line, if it has one. A name in brackets alone must tell a role: `[laughs]` is none."""
+    match = _SPEAKER_LINE.match(row)
+    if match is None or (match["bracketed"] and role_of(match["bracketed"]) is None):
+        return None
+    at = seconds(match["time"]) if match["time"] and not match["date"] else None  # with a date it is the time of day
+    return Label(match["name"] or match["bracketed"], match["text"], at, bool(match["date"]))
+
+
 def transcript(text: str, roles: Mapping[str, str] | None = None) -> list[Spoken] | None:
     """The speakers and texts of a plain-text transcript (`Name: text`, time marks allowed), or None if it is none.
 
@@ -119,12 +141,14 @@ def transcript(text: str, roles: Mapping[str, str] | None = None) -> list[Spoken
     Where two of the names in `roles` speak, nobody else does: a "Teacher: ..." that the client quotes stays theirs.
     """
     rows = text.splitlines()
-    found = [m for m in map(_SPEAKER_LINE.match, rows) if m]
-    names = Counter(bare_name(m["name"]).casefold() for m in found)
+    found = [label for label in map(label_of, rows) if label]
+    names = Counter(bare_name(label.name).casefold() for label in found)
     given = {n for n in names if n in {name.casefold() for name in roles or ()}}
     known = {n for n in names if n in ROLE_OF_NAME}
     if len(given) >= 2:
         speakers = given
+    elif dated := {bare_name(label.name).casefold() for label in found if label.dated}:
+        speakers = dated  # a messenger's export puts a date before each name and before nothing else
     elif len({ROLE_OF_NAME[n] for n in known}) >= 2:
         speakers = known
     else:
@@ -138,9 +162,9 @@ def _collect(rows: Sequence[str], speakers: set[str]) -> list[Spoken] | None:
     out: list[tuple[str, list[str], float | None]] = []
     before = 0
     for row in rows:
-        match = _SPEAKER_LINE.match(row)
-        if match and bare_name(match["name"]).casefold() in speakers:
-            out.append((match["name"], [match["text"]], seconds(match["time"]) if match["time"] else None))
+        label = label_of(row)
+        if label and bare_name(label.name).casefold() in speakers:
+            out.append((label.name, [label.text], label.start_seconds))
         elif out:
             out[-1][1].append(row)
         else:

@@ -10,7 +10,7 @@ import pytest
 from attunement.config import load_settings
 from attunement.curation.manifest import Manifest
 from attunement.curation.pipeline import DataPipeline
-from attunement.curation.provenance import plan_withdrawal, record_withdrawal, runs_made_from
+from attunement.curation.provenance import kept_examples, plan_withdrawal, record_withdrawal, runs_made_from, side_effects
 from attunement.embedding import Embedder
 from attunement.errors import DataError
 from attunement.records import ProcessedDataset
@@ -78,6 +78,37 @@ def test_a_withdrawn_source_takes_its_copies_along(tmp_path: Path) -> None:
     record_withdrawal(out, plan_withdrawal(out, "a.jsonl")["entries"])
     build(out, tmp_path / "in")
     assert not said(out, talk(2)["messages"][0]["content"]) and said(out, talk(40)["messages"][0]["content"])
+
+
+def test_a_withdrawn_source_stays_out_under_another_name(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.jsonl", [talk(i) for i in range(12)])
+    write(tmp_path / "in" / "b.jsonl", [talk(40), talk(41)])
+    out = tmp_path / "out"
+    build(out, tmp_path / "in")
+    record_withdrawal(out, plan_withdrawal(out, "a.jsonl")["entries"])
+    (tmp_path / "in" / "a.jsonl").rename(tmp_path / "in" / "z.jsonl")
+    build(out, tmp_path / "in")
+    assert not said(out, talk(2)["messages"][0]["content"]) and said(out, talk(40)["messages"][0]["content"])
+
+
+def test_a_withdrawal_changes_no_example_that_it_does_not_name(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.jsonl", [talk(i, turns=1 + i % 3) for i in range(60)])
+    out = tmp_path / "out"
+    build(out, tmp_path / "in")
+    before = kept_examples(out)
+    for wanted in list(stories(out))[:5]:
+        plan = plan_withdrawal(out, wanted)
+        record_withdrawal(out, plan["entries"])
+        build(out, tmp_path / "in")
+        after = kept_examples(out)
+        assert side_effects(before, after, plan["examples"]) == {"added": [], "moved": [], "gone": []}
+        assert before.keys() - after.keys() == {i for ids in plan["examples"].values() for i in ids}
+        before = after
+
+
+def test_what_else_a_withdrawal_changes_is_told() -> None:
+    before, after = {"x-1": "train", "x-2": "train", "x-3": "test"}, {"x-2": "test", "x-4": "train"}
+    assert side_effects(before, after, {"train": ["x-1"]}) == {"added": ["x-4"], "moved": ["x-2"], "gone": ["x-3"]}
 
 
 def test_every_run_that_saw_it_is_named(tmp_path: Path) -> None:

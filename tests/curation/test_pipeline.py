@@ -140,6 +140,11 @@ def test_quality_issues_are_named() -> None:
     dataset = ProcessedDataset([bad], [], [], [], 10, 0.5, QualityMetrics(), {"standard": 1})
     issues = " ".join(DataPipeline(settings(), embedder=EMBEDDER).validate_quality(dataset).issues)
     assert "success rate 50.00%" in issues and "under the coherence threshold" in issues and "0% of the questions" in issues
+    blamed = QAPair("q", "It is your own fault, just get over it.", [], "interview", 0.9, {"question_type": "contextual"})
+    lopsided = ProcessedDataset([blamed], [], [], [], 10, 1.0, QualityMetrics(), {"standard": 1})
+    enforced = settings().model_copy(update={"data": settings().data.model_copy(update={"balance": "enforce"})})
+    issues = " ".join(DataPipeline(enforced, embedder=EMBEDDER).validate_quality(lopsided).issues)
+    assert "never say" in issues and "100% of the examples are standard, wanted 30%" in issues
     empty = ProcessedDataset([], [], [], [], 0, 1.0, QualityMetrics(), {})
     assert DataPipeline(settings(), embedder=EMBEDDER).validate_quality(empty).issues == ["the dataset has no pairs"]
 

@@ -58,17 +58,18 @@ def test_a_bare_question_stays_extracted_whatever_the_share() -> None:
     assert pair.question_type == EXTRACTED
 
 
-def test_half_are_contextual_over_a_shard() -> None:
+def test_half_are_contextual_over_many_and_each_conversation_decides_alone() -> None:
     conversations = [
         talk(
             ("client", f"I worry about my exam number {i}. What if I fail it?"),
             ("therapist", "What would failing it mean to you?"),
             number=i,
         )
-        for i in range(1, 21)
+        for i in range(1, 401)
     ]
     found = pairs(*conversations)
-    assert sum(p.question_type == CONTEXTUAL for p in found) == 10
+    assert 170 < sum(p.question_type == CONTEXTUAL for p in found) < 230
+    assert found[100:] == pairs(*conversations[100:])
     assert [p.conversation_id for p in found] == [c.conversation_id for c in conversations]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,17 +126,19 @@ def withdraw(
     """
     from attunement.curation.manifest import Manifest
     from attunement.curation.pipeline import DataPipeline
-    from attunement.curation.provenance import plan_withdrawal, record_withdrawal, runs_made_from
+    from attunement.curation.provenance import kept_examples, plan_withdrawal, record_withdrawal, runs_made_from, side_effects
 
     plan = plan_withdrawal(out, wanted)
+    before = kept_examples(out)
     record_withdrawal(out, plan["entries"])
     manifest = Manifest.load(out)
     paths, preset = manifest.sources()
     settings = load_settings().settings.model_copy(update=manifest.settings())
     DataPipeline(settings, out, preset=preset, quiet=as_json).process_datasets(paths)
     answer = {
-        "withdrawn": [e["value"] for e in plan["entries"]],
+        "withdrawn": [e["value"] for e in plan["entries"] if e["kind"] != "record"],
         "examples_removed": plan["examples"],
+        "examples_changed": side_effects(before, kept_examples(out), plan["examples"]),
         "runs": runs_made_from(plan["datasets"], runs),
         "dataset_sha256": Manifest.load(out).data["dataset_sha256"],
     }
@@ -146,6 +149,11 @@ def withdraw(
     console.print(f"withdrawn: {', '.join(answer['withdrawn'])}", soft_wrap=True)
     for split, ids in answer["examples_removed"].items():
         console.print(f"  {len(ids)} examples left {split}{': ' + ', '.join(ids) if 0 < len(ids) <= 10 else ''}", soft_wrap=True)
+    for what, ids in answer["examples_changed"].items():
+        if ids:
+            console.print(
+                f"  {len(ids)} other examples {what}: {', '.join(ids[:10])}{' ...' if len(ids) > 10 else ''}", soft_wrap=True
+            )
     seen = ", ".join(answer["runs"]) or "none found"
     console.print(
         f"  runs trained on the dataset before: {seen}{' (train them again)' if answer['runs'] else ''}", soft_wrap=True
@@ -158,21 +166,48 @@ def fetch(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to (default: the home's data/NAME).")] = None,
     accept: Annotated[bool, typer.Option("--accept-licence", help="Accept the licence without being asked.")] = False,
     base_url: Annotated[str | None, typer.Option(help="Fetch from a mirror instead of the set's own address.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Download a public data set, its licence shown and its checksum verified.
+    """Download a public data set, its licence shown and its checksum verified; or list the sets, and which can be fetched.
 
     Example: `attune data fetch counselchat`
     """
     from attunement.readers import fetch as stage
-    from attunement.readers.sets import catalogue
 
-    ask = typer.confirm if sys.stdin.isatty() else None
-
-    console = Console(highlight=False)
     if name is None:
-        for entry in catalogue():
-            console.print(f"{entry.name:<28}{entry.licence_class:<4}{entry.title}", soft_wrap=True)
+        _list_sets(as_json)
         return
     folder = out or load_settings().settings.home.expanduser() / "data" / name
-    for path in stage.fetch(name, folder, base_url=base_url, accept=accept, ask=ask):
-        console.print(f"{path}", soft_wrap=True)
+    ask = partial(typer.confirm, err=True) if sys.stdin.isatty() else None
+    files = stage.fetch(name, folder, base_url=base_url, accept=accept, ask=ask)
+    if as_json:
+        got = [{"path": str(f.path), "sha256": f.sha256, "pinned": f.pinned} for f in files]
+        typer.echo(json.dumps({**_described(stage.find(name)), "folder": str(folder), "files": got}, ensure_ascii=False))
+        return
+    for file in files:
+        Console().print(str(file.path), soft_wrap=True, markup=False, highlight=False)
+
+
+def _described(source: Any) -> dict[str, str]:
+    return {key: getattr(source, key) for key in ("name", "title", "licence", "licence_class", "url", "commit")}
+
+
+def _list_sets(as_json: bool) -> None:
+    from attunement.readers.sets import catalogue
+
+    sets = catalogue()
+    if as_json:
+        rows = [{**_described(s), "fetchable": bool(s.fetch), "files": s.fetch.files if s.fetch else {}} for s in sets]
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    console, row = Console(highlight=False), "{:<28}{:<11}{:<7}{:<42}{}"
+    console.print(row.format("set", "get it", "class", "licence", "what"), style="dim", soft_wrap=True)
+    for s in sets:
+        where = "fetch" if s.fetch else "publisher"
+        console.print(row.format(s.name, where, s.licence_class, s.licence, s.title), soft_wrap=True, markup=False)
+    console.print(
+        "fetch: attune data fetch NAME downloads it. publisher: only from its own address, which attune data fetch NAME tells.\n"
+        "class: R may be redistributed, SA share-alike, NC not commercial, N no licence stated.",
+        style="dim",
+        soft_wrap=True,
+    )

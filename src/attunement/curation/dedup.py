@@ -70,13 +70,16 @@ class Link:
 class SignatureStore:
     """The signatures of many shards, as the `.npy` files (`uint32 [n, permutations]`) that stand beside them.
 
-    A file is read whole when a band or a row of it is wanted; the few last ones stay in memory.
+    A file is read whole when a band or a row of it is wanted. Small stores stay in memory, of big ones the few last files.
     """
+
+    IN_MEMORY_BYTES = 32_000_000
 
     def __init__(self, paths: Sequence[Path], counts: Sequence[int]) -> None:
         self._paths = list(paths)
         self._starts = np.cumsum([0, *counts])
-        self._read = lru_cache(maxsize=32)(lambda number: np.load(self._paths[number], allow_pickle=False))
+        small = sum(path.stat().st_size for path in self._paths) <= self.IN_MEMORY_BYTES
+        self._read = lru_cache(maxsize=None if small else 32)(lambda number: np.load(self._paths[number], allow_pickle=False))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -85,9 +88,7 @@ class SignatureStore:
         """One 64-bit key per text: equal for texts whose signatures agree in all rows of the band."""
         keys = np.zeros(len(self), dtype=np.uint64)
         for number in range(len(self._paths)):
-            rows = np.load(self._paths[number], allow_pickle=False)[:, band * BAND_ROWS : (band + 1) * BAND_ROWS].astype(
-                np.uint64
-            )
+            rows = self._read(number)[:, band * BAND_ROWS : (band + 1) * BAND_ROWS].astype(np.uint64)
             part = keys[self._starts[number] : self._starts[number + 1]]
             for column in range(BAND_ROWS):  # multiplicative mixing; wraps around on purpose
                 part ^= rows[:, column]

@@ -117,6 +117,6 @@ def write_manifest(
             ],
             "files": hashes,
             "dataset_sha256": dataset_sha256,
-            "withdrawals": [{k: w[k] for k in ("kind", "value")} for w in withdrawals],
+            "withdrawals": [{k: w[k] for k in ("kind", "value")} for w in withdrawals if w["kind"] != "record"],
         },
     )

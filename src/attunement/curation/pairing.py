@@ -20,7 +20,7 @@ from attunement.quality.content_type import content_type
 from attunement.records import Conversation, from_dict, to_dict
 from attunement.storage.files import file_hash, read_json, read_jsonl, write_json, write_jsonl
 
-PAIR_VERSION = 1
+PAIR_VERSION = 2
 LONG_QUESTION_WORDS = 8
 """Two conversations that ask the same thing in at least so many words stay in one split; shorter ones are small talk."""
 

@@ -13,6 +13,7 @@ import logging
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,11 +33,12 @@ from attunement.curation.manifest import Manifest, write_manifest
 from attunement.curation.pairing import PairShard, duplicate_pairs, pair_shard
 from attunement.curation.reading import ReadShard, read_shards
 from attunement.curation.report import Tally, quality_report, write_report
-from attunement.curation.scoring import score_shard
+from attunement.curation.scoring import score_shards
 from attunement.curation.selection import select
 from attunement.curation.shards import Workspace
 from attunement.embedding import Embedder
 from attunement.errors import DataError
+from attunement.quality.appropriateness import validate
 from attunement.readers.files import SourceFile, discover
 from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport
 from attunement.storage.files import JsonlSequence, content_hash, write_json
@@ -46,6 +48,8 @@ T = TypeVar("T")
 
 MIN_SUCCESS_RATE = 0.99
 """The contract's: processing success rate of at least 99 %."""
+BALANCE_TOLERANCE = 0.02
+"""How far a share may be from its target in a dataset that was to be balanced."""
 QUESTION_TOLERANCE = 0.1
 """How far the share of contextual questions may be from the wanted one before the report calls it an issue."""
 
@@ -110,10 +114,12 @@ class DataPipeline:
         return self._dataset(tally, out)
 
     def validate_quality(self, dataset: ProcessedDataset) -> QualityReport:
-        """Holds `dataset` against the contract: success rate, coherence, the halves of questions, the balance."""
+        """Holds `dataset` against the contract: success rate, coherence, appropriateness, the halves of questions, the balance."""
         issues, count, total, low, contextual = [], 0, 0.0, 0, 0
+        unfit: Counter[str] = Counter()
         for pair in dataset.qa_pairs:
             count += 1
+            unfit.update(validate(pair.answer).reasons)
             total += pair.semantic_score
             low += pair.semantic_score < self.settings.data.min_coherence
             contextual += pair.metadata.get("question_type") == "contextual"
@@ -121,13 +127,19 @@ class DataPipeline:
             issues.append(f"processing success rate {dataset.processing_success_rate:.2%} is under {MIN_SUCCESS_RATE:.0%}")
         if low:
             issues.append(f"{low} pairs score under the coherence threshold {self.settings.data.min_coherence}")
+        if unfit:
+            issues.append("answers hold what a helper must never say: " + ", ".join(f"{n} {code}" for code, n in unfit.most_common()))
         share = contextual / count if count else 0.0
         if not count:
             issues.append("the dataset has no pairs")
         elif abs(share - self.settings.data.contextual_share) > QUESTION_TOLERANCE:
             issues.append(f"{share:.0%} of the questions are contextual, wanted {self.settings.data.contextual_share:.0%}")
         examples = max(1, sum(dataset.source_distribution.values()))
-        off = {name: round(dataset.source_distribution.get(name, 0) / examples, 4) for name in SHARES}
+        shares = {name: round(dataset.source_distribution.get(name, 0) / examples, 4) for name in SHARES}
+        target = self.settings.data.target_balance
+        if self.settings.data.balance == "enforce":  # with `report` the mixture is whatever the sources give
+            wrong = [name for name in SHARES if abs(shares[name] - target.get(name, 0.0)) > BALANCE_TOLERANCE]
+            issues += [f"{shares[name]:.0%} of the examples are {name}, wanted {target.get(name, 0.0):.0%}" for name in wrong]
         metrics = QualityMetrics(
             round(total / count, 4) if count else 0.0,
             round(1 - share, 4) if count else 0.0,
@@ -141,7 +153,7 @@ class DataPipeline:
             dataset.processing_success_rate,
             dict(dataset.source_distribution),
             issues,
-            {"shares": off, "target": dict(self.settings.data.target_balance)},
+            {"shares": shares, "target": dict(target), "inappropriate": dict(unfit)},
         )
 
     def export_lora_format(self, dataset: ProcessedDataset, output_path: Path) -> None:
@@ -180,7 +192,7 @@ class DataPipeline:
                 pairs.append(pair_shard(shard, left_out, settings, workspace))
             duplicates = duplicate_pairs(pairs, row_starts, selection, settings)
         with self._timed("score"):
-            scores = [score_shard(shard, self.embedder, workspace) for shard in self._track(progress, "score", pairs, len(pairs))]
+            scores = list(self._track(progress, "score", score_shards(pairs, self.embedder, workspace), len(pairs)))
         with self._timed("assemble"):
             return assemble(
                 Steps(pairs, row_starts, _starts([s.rows for s in pairs]), selection, duplicates, scores), settings, out

@@ -58,7 +58,7 @@ def plan_withdrawal(out: Path, wanted: str) -> dict[str, Any]:
                 entries.append(_entry(other))
     elif any(wanted in (s["source"], s["file"]) for s in manifest.data["sources"]):
         entries.append({"kind": "source", "value": wanted})
-        entries += _copies_elsewhere(out, wanted)
+        entries += _records_of(out, wanted) + _copies_elsewhere(out, wanted)
     else:
         known = ", ".join(sorted({s["source"] for s in manifest.data["sources"]}))
         raise DataError(f"{out} knows no source or conversation '{wanted}'; its sources are: {known}")
@@ -71,13 +71,22 @@ def _entry(story: dict[str, Any]) -> dict[str, str]:
     return entry | ({"record_sha256": origin["record_sha256"]} if "record_sha256" in origin else {})
 
 
+def _records_of(out: Path, source: str) -> list[dict[str, str]]:
+    """The records of a source by their hashes: they stay withdrawn when its files come back under other names."""
+    origins = (story["origin"] for story in read_jsonl(out / "provenance.jsonl"))
+    found = {o["record_sha256"] for o in origins if source in (o["source"], o["file"]) and "record_sha256" in o}
+    return [{"kind": "record", "value": sha, "record_sha256": sha} for sha in sorted(found)]
+
+
 def _copies_elsewhere(out: Path, source: str) -> list[dict[str, str]]:
     """Near-duplicates of a source's conversations that stand in other sources: they hold the same words."""
     stories = list(read_jsonl(out / "provenance.jsonl"))
     inside = [s for s in stories if source in (s["origin"]["source"], s["origin"]["file"])]
     own = {s["conversation_id"] for s in inside}
     roots = own | {s["duplicate_of"] for s in inside if "duplicate_of" in s}
-    return [_entry(s) for s in stories if s["conversation_id"] not in own and {s["conversation_id"], s.get("duplicate_of")} & roots]
+    return [
+        _entry(s) for s in stories if s["conversation_id"] not in own and {s["conversation_id"], s.get("duplicate_of")} & roots
+    ]
 
 
 def _examples_of(out: Path, entries: Sequence[dict[str, str]]) -> dict[str, list[str]]:
@@ -90,6 +99,26 @@ def _examples_of(out: Path, entries: Sequence[dict[str, str]]) -> dict[str, list
                 if pair["outcome"] == "kept":
                     found[pair["split"]].append(pair["id"])
     return found
+
+
+def kept_examples(out: Path) -> dict[str, str]:
+    """The split of every example, by its id."""
+    pairs = (pair for story in read_jsonl(out / "provenance.jsonl") for pair in story["pairs"])
+    return {pair["id"]: pair["split"] for pair in pairs if pair["outcome"] == "kept"}
+
+
+def side_effects(before: dict[str, str], after: dict[str, str], removed: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What a withdrawal changed beside the examples that it took out, by ids.
+
+    `added`: twins of withdrawn examples in other conversations. `moved`: to another split, as what bound them to others is
+    gone. `gone`: left out by the balance.
+    """
+    listed = {identifier for ids in removed.values() for identifier in ids}
+    return {
+        "added": sorted(after.keys() - before.keys()),
+        "moved": sorted(i for i in before.keys() & after.keys() if before[i] != after[i]),
+        "gone": sorted(before.keys() - after.keys() - listed),
+    }
 
 
 def record_withdrawal(out: Path, entries: Sequence[dict[str, str]]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from attunement.config import DataSettings
@@ -94,23 +94,28 @@ def sentences(text: str) -> list[str]:
     return [s.strip() for s in _SENTENCE.findall(text) if s.strip()]
 
 
-def make_pairs(conversations: Sequence[Conversation], settings: DataSettings) -> Iterator[Candidate]:
-    """All pairs of one shard. Which are contextual is decided over the shard, so that the wanted share is met:
+def make_pairs(conversations: Iterable[Conversation], settings: DataSettings) -> Iterator[Candidate]:
+    """All pairs of the conversations.
 
-    the ones that need context most (nothing asked, short, much said before) come first.
+    Which are contextual is decided within each conversation, so that the wanted share is met: the ones that need context
+    most (nothing asked, short, much said before) come first. No other conversation has a say in it, so that taking one
+    out (consent withdrawn) changes no example of another.
     """
-    found: list[tuple[Conversation, Candidate | None, Candidate | None, float]] = []
     for conversation in conversations:
-        dialogue = any(turn.role == "therapist" for turn in conversation.turns)
-        for raw in _exchanges(conversation.turns, settings) if dialogue else _passages(conversation.turns):
-            extracted, contextual = (_from_exchange if dialogue else _from_passage)(raw, conversation.conversation_id)
-            found.append((conversation, extracted, contextual, _need(raw)))
-    wanted = round(len(found) * settings.contextual_share)
-    order = sorted(range(len(found)), key=lambda i: (-found[i][3], content_hash([found[i][0].conversation_id, i])))
-    free = [i for i in order if found[i][1] and found[i][2]]
-    forced = sum(1 for _, extracted, contextual, _ in found if extracted is None and contextual is not None)
+        yield from _pairs_of(conversation, settings)
+
+
+def _pairs_of(conversation: Conversation, settings: DataSettings) -> Iterator[Candidate]:
+    dialogue = any(turn.role == "therapist" for turn in conversation.turns)
+    raws = list(_exchanges(conversation.turns, settings) if dialogue else _passages(conversation.turns))
+    found = [(_from_exchange if dialogue else _from_passage)(raw, conversation.conversation_id) for raw in raws]
+    forced = sum(1 for extracted, contextual in found if extracted is None and contextual is not None)
+    # The part of a pair that the share leaves over is one by the conversation's hash: over many it comes to the share.
+    left_over = int(content_hash([conversation.conversation_id])[:8], 16) / 16**8
+    wanted = int(len(found) * settings.contextual_share + left_over)
+    free = sorted((i for i, pair in enumerate(found) if None not in pair), key=lambda i: (-_need(raws[i]), i))
     chosen = set(free[: max(0, wanted - forced)])
-    for i, (_, extracted, contextual, _) in enumerate(found):
+    for i, (extracted, contextual) in enumerate(found):
         candidate = contextual if (i in chosen or extracted is None) else extracted
         if candidate is not None:
             yield replace(candidate, pair_id=_pair_id(candidate))

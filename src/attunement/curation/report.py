@@ -195,7 +195,7 @@ def _plots(report: Mapping[str, Any]) -> dict[str, str]:
     out = {}
     drawings = {"scores": _draw_scores, "shares": _draw_shares, "sources": _draw_sources}
     for name, draw in drawings.items():
-        rows = max(1, len(report["sources"])) if name == "sources" else 0
+        rows = min(max(1, len(report["sources"])), DRAWN_SOURCES + 1) if name == "sources" else 0
         figure, axes = pyplot.subplots(figsize=(7.2, 3.0 if not rows else 1.0 + 0.34 * rows), layout="constrained")
         draw(axes, report)
         for side in ("top", "right"):
@@ -207,6 +207,8 @@ def _plots(report: Mapping[str, Any]) -> dict[str, str]:
     return out
 
 
+DRAWN_SOURCES = 30
+"""The biggest sources have a bar each; the others share one. The report's table and JSON have them all."""
 KEPT, LEFT_OUT, TARGET = "#1b6f72", "#c98a3d", "#8a94a6"
 
 
@@ -234,6 +236,10 @@ def _draw_shares(axes: Any, report: Mapping[str, Any]) -> None:
 
 def _draw_sources(axes: Any, report: Mapping[str, Any]) -> None:
     rows = sorted(report["sources"].items(), key=lambda item: item[1]["conversations_in"])
+    if len(rows) > DRAWN_SOURCES:
+        others, rows = rows[:-DRAWN_SOURCES], rows[-DRAWN_SOURCES:]
+        counts = {key: sum(row[key] for _, row in others) for key in ("conversations_kept", "conversations_rejected", "failed")}
+        rows.insert(0, (f"{len(others):,} others", counts))
     places = list(range(len(rows)))
     left = [0] * len(rows)
     for key, colour, label in (

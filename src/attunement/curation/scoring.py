@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
-from attunement.config import EmbeddingSettings
+from collections.abc import Iterator, Sequence
+
 from attunement.curation.pairing import PairShard, candidate_of
+from attunement.curation.questions import Candidate
 from attunement.curation.shards import Workspace, key_of
 from attunement.embedding import Embedder
-from attunement.quality.coherence import coherence
+from attunement.quality.coherence import coherence_of
 from attunement.storage.files import read_json, write_json
 
-SCORE_VERSION = 1
+SCORE_VERSION = 2
+TOGETHER = 500
+"""Shards of many small files are scored together up to so many pairs: a batch of a few texts wastes the encoder."""
 
 
-def score_shard(shard: PairShard, embedder: Embedder, workspace: Workspace) -> dict[int, float]:
-    """Scores by row of `shard`, for all rows without fault. 4 decimals.
+def score_shards(shards: Sequence[PairShard], embedder: Embedder, workspace: Workspace) -> Iterator[dict[int, float]]:
+    """For each shard its scores by row, for all rows without fault. 4 decimals.
 
     Duplicate pairs are scored too: which pair stays depends on the other shards, and this result must not.
     """
-    settings: EmbeddingSettings = embedder.settings
-    key = key_of("scores", SCORE_VERSION, shard.sha256, settings.model, settings.max_tokens, settings.runtime, settings.precision)
-    path = workspace.path("scores", key, ".json")
-    if not path.exists():
-        write_json(path, _score(shard, embedder))
-    return {int(row): score for row, score in read_json(path).items()}
+    settings = embedder.settings
+    group: list[PairShard] = []
+    for number, shard in enumerate(shards, 1):
+        group.append(shard)
+        if sum(s.rows for s in group) >= TOGETHER or number == len(shards):
+            paths = [
+                workspace.path(
+                    "scores",
+                    key_of(
+                        "scores",
+                        SCORE_VERSION,
+                        s.sha256,
+                        settings.model,
+                        settings.max_tokens,
+                        settings.runtime,
+                        settings.precision,
+                    ),
+                    ".json",
+                )
+                for s in group
+            ]
+            todo = [(s, path) for s, path in zip(group, paths, strict=True) if not path.exists()]
+            for (_, path), scores in zip(todo, _score([s for s, _ in todo], embedder), strict=True):
+                write_json(path, scores)
+            for path in paths:
+                yield {int(row): score for row, score in read_json(path).items()}
+            group = []
 
 
-def _score(shard: PairShard, embedder: Embedder) -> dict[str, float]:
-    rows = [(i, candidate_of(row)) for i, row in enumerate(shard.load()) if row["fault"] is None]
-    if not rows:
-        return {}
-    # The nearest turn before the question: in a dialogue mostly a text that is encoded anyway, as another pair's answer.
-    before = [pair.context[-1][1] if pair.context else "" for _, pair in rows]
-    count = len(rows)
-    vectors = embedder.encode(
-        [p.question for _, p in rows] + [p.answer for _, p in rows] + [b or rows[0][1].question for b in before]
-    )
-    context = vectors[2 * count :].copy()
-    context[[i for i, text in enumerate(before) if not text]] = 0.0
-    scores = coherence(vectors[:count], vectors[count : 2 * count], context)
-    return {str(row): round(float(score), 4) for (row, _), score in zip(rows, scores, strict=True)}
+def _score(shards: Sequence[PairShard], embedder: Embedder) -> list[dict[str, float]]:
+    rows: list[tuple[int, int, Candidate]] = [
+        (place, i, candidate_of(row))
+        for place, shard in enumerate(shards)
+        for i, row in enumerate(shard.load())
+        if row["fault"] is None
+    ]
+    scores = coherence_of(embedder, [(pair.question, pair.answer, [text for _, text in pair.context]) for _, _, pair in rows])
+    out: list[dict[str, float]] = [{} for _ in shards]
+    for (place, i, _), score in zip(rows, scores, strict=True):
+        out[place][str(i)] = round(float(score), 4)
+    return out

@@ -31,7 +31,9 @@ _TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[?!.,;:]|[^\w\s]")
 _STRAIGHT = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "`": "'", "\u201c": '"', "\u201d": '"'})
 _FIRST = frozenset("i i'm i've i'd i'll im ive my me mine myself we our us".split())
 _SECOND = frozenset("you you're you've you'd you'll your yours yourself u ur youre".split())
-_NOT = frozenset("no not never nothing nobody none don't doesn't didn't can't cannot won't isn't wasn't dont cant wont nor".split())
+_NOT = frozenset(
+    "no not never nothing nobody none don't doesn't didn't can't cannot won't isn't wasn't dont cant wont nor".split()
+)
 
 Dense = NDArray[np.float32]
 

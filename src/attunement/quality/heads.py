@@ -239,9 +239,7 @@ def _log_loss(shape: Shape, found: NDArray[np.float64], targets: NDArray[np.floa
     return float(-loss.sum() / max(1, len(targets)))
 
 
-def _fit_parts(
-    shape: Shape, seen: Seen, targets: NDArray[np.float64], strengths: Mapping[str, float], only: str = ""
-) -> Head:
+def _fit_parts(shape: Shape, seen: Seen, targets: NDArray[np.float64], strengths: Mapping[str, float], only: str = "") -> Head:
     """The two models, not yet stacked; with `only` the other one stays nothing."""
     from scipy.sparse import csr_matrix
 

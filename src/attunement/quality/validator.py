@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attunement.embedding import Embedder
 from attunement.quality import appropriateness, bias
-from attunement.quality.coherence import coherence
+from attunement.quality.coherence import coherence_of
 from attunement.quality.crisis import assess_crisis
 from attunement.records import BiasReport, CrisisAssessment, QAPair, ValidationResult
 
@@ -26,13 +26,7 @@ class QualityValidator:
 
     def score_many(self, pairs: Sequence[QAPair]) -> NDArray[np.float32]:
         """`score_semantic_coherence` of many pairs, `[n]`, each text encoded once."""
-        if not pairs:
-            return np.zeros(0, dtype=np.float32)
-        contexts = ["\n".join(pair.context) for pair in pairs]
-        vectors = self.embedder.encode([*(p.question for p in pairs), *(p.answer for p in pairs), *contexts])
-        question, answer, context = np.split(vectors, 3)
-        context = context * np.asarray([bool(text.strip()) for text in contexts], dtype=np.float32)[:, None]
-        return coherence(question, answer, context)
+        return coherence_of(self.embedder, [(pair.question, pair.answer, list(pair.context)) for pair in pairs])
 
     def validate_therapeutic_appropriateness(self, response: str) -> ValidationResult:
         """Whether a helper may say this, with reason codes."""

@@ -81,11 +81,6 @@ def test_withdrawing_everything_leaves_an_empty_dataset(tmp_path: Path) -> None:
     assert not any("letters" in p.read_text(encoding="utf-8") for p in (out / "work").rglob("*.jsonl"))
 
 
-def test_fetch_lists_the_public_sets() -> None:
-    told = attune("data", "fetch")
-    assert "counselchat" in told and len(told.splitlines()) == 23
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

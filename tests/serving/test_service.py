@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from attunement.records import InferenceRequest
 from attunement.serving.app import create_app
 from attunement.serving.gate import Messages
 from attunement.serving.run import listen, running
-from attunement.serving.service import BusyError, DeploymentService, as_messages
+from attunement.serving.service import LEAST_SHARE, ROLES, BusyError, DeploymentService, as_messages
 
 SETTINGS = load_settings(None, ["serving.max_new_tokens=24", "serving.max_input_characters=2000"]).settings
 
@@ -30,11 +33,27 @@ def service(tiny_run: Path) -> DeploymentService:
     return found
 
 
+@contextmanager
+def serving(service: DeploymentService) -> Iterator[httpx.Client]:
+    """A client of the real application over `service`, on a socket of its own."""
+    with listen("127.0.0.1", 0) as socket, running(create_app(service), socket):
+        address = f"http://127.0.0.1:{socket.getsockname()[1]}"
+        many = httpx.Limits(max_connections=100)
+        with httpx.Client(base_url=address, timeout=30, trust_env=False, limits=many) as found:
+            yield found
+
+
 @pytest.fixture(scope="module")
 def client(service: DeploymentService) -> Iterator[httpx.Client]:
-    with listen("127.0.0.1", 0) as socket, running(create_app(service), socket):
-        with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=30, trust_env=False) as found:
-            yield found
+    with serving(service) as found:
+        yield found
+
+
+class Failing(DeploymentService):
+    """A service with a bug."""
+
+    def answer(self, request: InferenceRequest) -> Any:
+        raise RuntimeError(request.user_input)
 
 
 def ask(client: httpx.Client, text: str, context: list[Any] | None = None) -> httpx.Response:
@@ -76,32 +95,112 @@ def test_the_interactive_page_needs_nothing_from_elsewhere(client: httpx.Client)
     assert set(client.get("/openapi.json").json()["paths"]) == {"/api/v1/inference", "/api/v1/health"}
 
 
+@pytest.mark.parametrize("role", [*ROLES, "User", "USER", "Assistant", " Therapist "])
+def test_roles_are_read_in_any_case(client: httpx.Client, role: str) -> None:
+    talk = [{"role": role, "content": "I want to die"}, {"role": "assistant", "content": "Please call someone."}]
+    answer = ask(client, "I lost my job.", talk)
+    assert answer.status_code == 200
+    assert answer.headers["Attunement-Gate"] == ("reminded" if role.strip().casefold() in ("user", "client") else "passed")
+
+
+OBJECT = "the body must be a JSON object with user_input, sent with Content-Type: application/json"
+FORMS = "conversation_context[1] must be text, or an object with role and content"
+
+
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "told"),
     [
-        ({"user_inpt": "SECRET"}, "user_input: Field required"),
-        ({"user_input": ""}, "user_input"),
-        ({"user_input": "   "}, "user_input"),
-        ({"user_input": "hi", "extra": "SECRET"}, "extra"),
-        ({"user_input": 5}, "user_input"),
-        ({"user_input": "hi", "conversation_context": "SECRET"}, "conversation_context"),
-        ({"user_input": "hi", "conversation_context": [{"role": "robot", "content": "SECRET"}]}, "conversation_context.0"),
-        ({"user_input": "SECRET" * 400}, "more than 2,000 characters"),
-        ({"user_input": "hi", "conversation_context": ["SECRET"] * 401}, "conversation_context"),
+        ({"user_inpt": "SECRET"}, "user_input is missing"),
+        ({"user_input": ""}, "user_input is empty: send what the client says now"),
+        ({"user_input": "   "}, "user_input is empty: send what the client says now"),
+        ({"user_input": 5}, "user_input must be text"),
+        ({"user_input": "\ud800"}, "user_input holds half a character (an unpaired surrogate)"),
+        (
+            {"user_input": "hi", "extra": "SECRET"},
+            "extra is not known: the fields are conversation_context and user_input",
+        ),
+        (
+            {"user_input": "hi", "SECRET\nsaid": 1},
+            "(no name) is not known: the fields are conversation_context and user_input",
+        ),
+        ({"user_input": "hi", "conversation_context": "SECRET"}, "conversation_context must be a list"),
+        ({"user_input": "hi", "conversation_context": ["a", 5]}, FORMS),
+        ({"user_input": "hi", "conversation_context": ["a", None]}, FORMS),
+        ({"user_input": "hi", "conversation_context": ["a", ["SECRET"]]}, FORMS),
+        ({"user_input": "hi", "conversation_context": ["a", {}]}, "conversation_context[1].role is missing"),
+        (
+            {"user_input": "hi", "conversation_context": [{"role": "robot", "content": "SECRET"}]},
+            "conversation_context[0].role must be one of user, client, assistant, therapist",
+        ),
+        ({"user_input": "hi", "conversation_context": [{"role": "user"}]}, "conversation_context[0].content is missing"),
+        (
+            {"user_input": "hi", "conversation_context": [{"role": "user", "content": 7}]},
+            "conversation_context[0].content must be text",
+        ),
+        (
+            {"user_input": "hi", "conversation_context": [{"role": "user", "content": "SECRET", "name": "SECRET"}]},
+            "conversation_context[0].name is not known: the fields are role and content",
+        ),
+        (
+            {"user_input": "SECRET" * 400},
+            "conversation_context and user_input hold more than 2,000 characters: send fewer turns",
+        ),
+        (
+            {"user_input": "hi", "conversation_context": ["SECRET"] * 401},
+            "conversation_context holds more than 400 turns: send the last ones",
+        ),
+        ([], OBJECT),
+        (None, OBJECT),
+        (b"", OBJECT),
+        (b"{broken", "the body is not valid JSON at character 2: Expecting property name enclosed in double quotes"),
+        (b'{"user_input": "SECRET', "the body is not valid JSON at character 16: Unterminated string starting"),
     ],
 )
-def test_bad_requests_are_told_without_repeating_them(client: httpx.Client, body: dict[str, Any], words: str) -> None:
-    answer = client.post("/api/v1/inference", json=body)
+def test_bad_requests_are_told_in_one_line_without_repeating_them(client: httpx.Client, body: Any, told: str) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.post("/api/v1/inference", content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert set(problem) == {"type", "title", "status", "detail"} and problem["status"] == 422
-    assert words in problem["detail"] and "SECRET" not in answer.text
+    assert answer.json() == {"type": "about:blank", "title": "Unprocessable Entity", "status": 422, "detail": told}
+    assert "SECRET" not in answer.text
+
+
+def test_one_text_that_is_too_long() -> None:
+    with serving(DeploymentService()) as roomy:
+        for body, field in (
+            ({"user_input": "x" * 100_001}, "user_input"),
+            ({"user_input": "hi", "conversation_context": ["x" * 100_001]}, "conversation_context[0]"),
+        ):
+            answer = roomy.post("/api/v1/inference", json=body)
+            assert (answer.status_code, answer.json()["detail"]) == (422, f"{field} is longer than 100,000 characters")
+
+
+def test_every_status_of_a_route_is_described(client: httpx.Client) -> None:
+    """What each fault gives, by a real request, against the description for programs."""
+    described = client.get("/openapi.json").json()["paths"]
+    route, as_json = "/api/v1/inference", {"content-type": "application/json"}
+    answers = [
+        ask(client, "I feel sad since winter."),
+        client.post(route, content=b'{"user_input": "\xff"}', headers=as_json),
+        client.post(route, content=iter([b"{}"]), headers=as_json),
+        client.post(route, content=b"x" * 20_000, headers=as_json),
+        client.post(route, json={}),
+    ]
+    with serving(Failing(SETTINGS)) as failing, serving(DeploymentService(SETTINGS)) as without_model:
+        answers += [ask(failing, "SECRET"), ask(without_model, "Hello")]
+    assert [a.status_code for a in answers] == [200, 400, 411, 413, 422, 500, 503]
+    assert set(described[route]["post"]["responses"]) == {str(a.status_code) for a in answers}
+    for answer in answers:
+        told = described[route]["post"]["responses"][str(answer.status_code)]["content"]
+        assert list(told) == [answer.headers["content-type"]]
+        if answer.status_code >= 400:
+            assert set(answer.json()) == set(next(iter(told.values()))["schema"]["properties"]) and "SECRET" not in answer.text
+    assert "send JSON in UTF-8" in answers[1].json()["detail"] and "RuntimeError" in answers[5].json()["detail"]
+    assert set(described["/api/v1/health"]["get"]["responses"]) == {"200", "500", "503"}
 
 
 def test_other_errors_are_problems_too(client: httpx.Client) -> None:
     assert client.get("/nowhere").json()["status"] == 404
     assert client.delete("/api/v1/health").json()["status"] == 405
-    assert client.post("/api/v1/inference", content=b"{broken").status_code == 422
     huge = client.post("/api/v1/inference", content=b"x" * 20_000, headers={"content-type": "application/json"})
     assert huge.status_code == 413 and "send fewer turns" in huge.json()["detail"]
 
@@ -218,15 +317,67 @@ def test_without_a_model_it_is_unhealthy_and_still_answers_risk() -> None:
         assert answer.status_code == 503 and answer.headers["content-type"] == "application/problem+json"
 
 
+DEADLINE = SETTINGS.serving.deadline_seconds
+
+
 def test_a_full_queue_is_told_in_time(service: DeploymentService, client: httpx.Client) -> None:
     with service._turn:
         started = time.monotonic()
         answer = ask(client, "I feel sad since winter.")
         assert answer.status_code == 503 and answer.headers["Retry-After"] == "2"
-        assert time.monotonic() - started < SETTINGS.serving.deadline_seconds + 1.5
+        assert time.monotonic() - started < DEADLINE
         with pytest.raises(BusyError):
             service.predict(InferenceRequest([], "Hello"))
     assert ask(client, "I feel sad since winter.").status_code == 200
+
+
+@pytest.mark.parametrize(("busy_share", "status"), [(0.3, 200), (0.95, 503)])
+def test_whose_turn_comes_late_is_refused_and_not_cut_short(
+    service: DeploymentService, client: httpx.Client, caplog: pytest.LogCaptureFixture, busy_share: float, status: int
+) -> None:
+    """Another reply, in the making, has the model for a share of the deadline."""
+    assert (1 - busy_share >= LEAST_SHARE) == (status == 200)
+    other = service.stream(InferenceRequest([], "I feel tired since Monday."))
+    next(other)
+    answers: list[httpx.Response] = []
+    waiting = threading.Thread(target=lambda: answers.append(ask(client, "I feel sad since winter.")))
+    waiting.start()
+    time.sleep(busy_share * DEADLINE)
+    assert isinstance(other, Generator)
+    other.close()
+    waiting.join()
+    (answer,) = answers
+    assert answer.status_code == status
+    if status == 200:
+        assert "That sounds hard." in answer.json()["response"]
+    else:
+        assert answer.headers["Retry-After"] == "2" and "ask again in a moment" in answer.json()["detail"]
+        assert [r.levelno for r in caplog.records if r.message.startswith("busy: ")] == [logging.WARNING]
+        assert "winter" not in caplog.text
+
+
+def test_a_crowd_is_answered_in_time_and_risk_before_all(client: httpx.Client) -> None:
+    """60 at once: whole replies or a refusal, none later than the contract's 2 s (and half a second for a busy machine)."""
+    found: dict[int, tuple[float, httpx.Response]] = {}
+
+    def call(number: int, text: str) -> None:
+        started = time.monotonic()
+        answer = ask(client, text)
+        found[number] = (time.monotonic() - started, answer)
+
+    threads = [threading.Thread(target=call, args=(n, "I feel sad since winter.")) for n in range(60)]
+    threads.append(threading.Thread(target=call, args=(60, "I want to die")))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds, at_risk = found.pop(60)
+    assert at_risk.headers["Attunement-Gate"] == "crisis" and seconds < 1
+    assert max(s for s, _ in found.values()) < 2.5
+    statuses = [a.status_code for _, a in found.values()]
+    assert set(statuses) == {200, 503} and statuses.count(200) >= 2
+    for _, answer in found.values():
+        assert answer.status_code == 503 or answer.json()["response"][-1] in ".?!"
 
 
 def test_many_callers_get_their_own_answers(client: httpx.Client) -> None:

@@ -1,7 +1,7 @@
 """`attune data fetch`: public data sets with their licence shown and their checksums verified.
 
-A recipe that pins a file's SHA-256 is held to it. Where it pins none, the checksum of the first download is kept in
-`checksums.json` beside the files, and every later one must match: what changed upstream is noticed.
+A recipe that pins a file's SHA-256 is held to it. Where it pins none, the first download is trusted, which is said, and
+its checksum kept in `checksums.json` beside the files: every later one must match, so what changed upstream is noticed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import difflib
 import hashlib
 import ipaddress
 import sys
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -27,6 +28,15 @@ TIMEOUT_SECONDS = 30.0
 MOST_REDIRECTS = 5
 
 
+@dataclass(frozen=True)
+class FetchedFile:
+    """A file that is there and whole; `pinned` says whether the recipe knew its checksum beforehand."""
+
+    path: Path
+    sha256: str
+    pinned: bool
+
+
 def fetch(
     name: str,
     folder: Path,
@@ -34,7 +44,7 @@ def fetch(
     base_url: str | None = None,
     accept: bool = False,
     ask: Callable[[str], bool] | None = None,
-) -> list[Path]:
+) -> list[FetchedFile]:
     """Downloads the set `name` to `folder`; files that are there and whole are not fetched again.
 
     `ask` puts the licence to the user where `accept` is not given. Raises `DataError` for an unknown set, a refused
@@ -45,19 +55,26 @@ def fetch(
         raise DataError(f"'{name}' cannot be fetched from here: get it at {source.url or 'its publisher'} and give its folder")
     base = (base_url or source.fetch.base).rstrip("/") + "/"
     _check_address(base)
-    _agree(source, accept, ask)
+    _agree(source, base, accept, ask)
     folder.mkdir(parents=True, exist_ok=True)
+    return list(_brought(source.fetch.files, base, folder))
+
+
+def _brought(files: dict[str, str], base: str, folder: Path) -> Iterator[FetchedFile]:
+    """Each of `files` (path below `base` and below `folder`, to SHA-256 or '') once it is there and whole."""
     known = read_json(folder / CHECKSUMS) if (folder / CHECKSUMS).is_file() else {}
-    paths = []
     with _progress() as progress:
-        for remote, pinned in source.fetch.files.items():
-            target = folder / PurePosixPath(remote).name
-            wanted = pinned or known.get(target.name, "")
+        for remote, pinned in files.items():
+            target, wanted = folder / remote, pinned or known.get(remote, "")
             if not (target.is_file() and wanted and file_hash(target) == wanted):
-                known[target.name] = _download(urljoin(base, remote), target, wanted, progress)
+                known[remote] = _download(urljoin(base, remote), target, wanted, progress)
                 write_json(folder / CHECKSUMS, known)
-            paths.append(target)
-    return paths
+                if not wanted:
+                    _tell(
+                        f"no checksum is pinned for {remote}: kept sha256 {known[remote]}; later downloads must match",
+                        progress.console,
+                    )
+            yield FetchedFile(target, wanted or known[remote], bool(pinned))
 
 
 def find(name: str) -> SourceSet:
@@ -69,9 +86,14 @@ def find(name: str) -> SourceSet:
     return by_name[name]
 
 
-def _agree(source: SourceSet, accept: bool, ask: Callable[[str], bool] | None) -> None:
-    told = f"{source.title}\n  licence: {source.licence} (class {source.licence_class})\n  from:    {source.url}"
-    Console(stderr=True, highlight=False).print(told, soft_wrap=True, markup=False)
+def _tell(text: str, console: Console | None = None) -> None:
+    (console or Console(stderr=True)).print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _agree(source: SourceSet, base: str, accept: bool, ask: Callable[[str], bool] | None) -> None:
+    _tell(
+        f"{source.title}\n  licence: {source.licence} (class {source.licence_class})\n  from:    {source.url}\n  files:   {base}"
+    )
     if accept:
         return
     if ask is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
@@ -9,13 +10,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from attunement import __version__
 from attunement.errors import ServiceError
 from attunement.records import InferenceRequest
+from attunement.serving.problems import TEXT, TURN, explain, problem, responses
 from attunement.serving.service import BusyError, DeploymentService
 
 GATE_HEADER = "Attunement-Gate"
@@ -29,8 +31,16 @@ class TurnIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    role: Literal["user", "client", "assistant", "therapist"] = Field(description="Who spoke.")
+    role: Annotated[
+        Literal["user", "client", "assistant", "therapist"],
+        BeforeValidator(lambda value: value.strip().casefold() if isinstance(value, str) else value),
+    ] = Field(description="Who spoke, in any case.")
     content: Text = Field(description="What was said.")
+
+
+def _one_of_two(schema: dict[str, Any]) -> None:
+    """The forms of an item exclude each other by their JSON type: `anyOf` says so in words that more readers know."""
+    schema["items"]["anyOf"] = schema["items"].pop("oneOf")
 
 
 class InferenceIn(BaseModel):
@@ -48,10 +58,17 @@ class InferenceIn(BaseModel):
         },
     )
 
-    conversation_context: list[Text | TurnIn] = Field(
+    conversation_context: list[
+        Annotated[
+            Annotated[Text, Tag(TEXT)] | Annotated[TurnIn, Tag(TURN)],
+            Discriminator(lambda item: TEXT if isinstance(item, str) else TURN),  # a fault is told of the form that was meant
+        ]
+    ] = Field(
         default_factory=list,
         max_length=MOST_TURNS,
-        description="The talk so far, oldest first: texts (the client's first, then in turn) or objects with role and content.",
+        json_schema_extra=_one_of_two,
+        description="The talk so far, oldest first: texts (the client's first, then in turn) or objects with role "
+        "(user or client, assistant or therapist, in any case) and content.",
     )
     user_input: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100_000)] = Field(
         description="What the client says now."
@@ -76,21 +93,18 @@ class HealthOut(BaseModel):
     uptime: str = Field(description="Days and hours:minutes:seconds since the start.")
 
 
-class Problem(BaseModel):
-    """RFC 9457."""
-
-    type: str = Field("about:blank", description="Kind of problem.")
-    title: str = Field(description="The same for all problems of this status.")
-    status: int = Field(description="HTTP status.")
-    detail: str = Field(description="What to do about it; never what was sent.")
-
-
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problem, "description": "The request is not as described"},
-    411: {"model": Problem, "description": "The request does not tell its length"},
-    413: {"model": Problem, "description": "The request is too long"},
-    503: {"model": Problem, "description": "Busy or without a model"},
-}
+_FAILED = {500: "A fault of the service; its log says where"}
+_INFERENCE = responses(
+    {
+        400: "The body cannot be read: not UTF-8, or nested too deeply",
+        411: "The request does not tell its length",
+        413: "The request is too long",
+        422: "The request is not as described",
+        503: "Without a model, or busy: ask again after the seconds in the header `Retry-After`",
+        **_FAILED,
+    }
+)
+_HEALTH = {**responses(_FAILED), 503: {"model": HealthOut, "description": "Unhealthy"}}
 
 
 def create_app(service: DeploymentService) -> FastAPI:
@@ -105,18 +119,18 @@ def create_app(service: DeploymentService) -> FastAPI:
 
     @app.middleware("http")
     async def guard(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-        length = request.headers.get("content-length", "" if request.method == "POST" else "0")
+        length = request.headers.get("content-length", "") if request.method == "POST" else "0"  # nothing else is read
         if not length:  # a body whose length is not told could fill the memory before it is refused
-            return _problem(411, "send the request with a Content-Length")
+            return problem(411, "send the request with a Content-Length")
         if length.isdigit() and int(length) > 8 * limit:  # 4 bytes a character, and JSON's escapes
-            return _problem(413, f"the request is longer than {limit:,} characters: send fewer turns")
+            return problem(413, f"the request is longer than {limit:,} characters: send fewer turns")
         response = await handle(request)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    @app.post("/api/v1/inference", response_model=InferenceOut, responses=_PROBLEMS)
+    @app.post("/api/v1/inference", response_model=InferenceOut, responses=_INFERENCE)
     async def inference(body: InferenceIn, response: Response) -> dict[str, Any]:
         """Reply to what a client says. The header `Attunement-Gate` tells what the safety gate did:
         passed, crisis (reviewed text answers a risk), reminded (help lines were added) or withheld."""
@@ -127,7 +141,7 @@ def create_app(service: DeploymentService) -> FastAPI:
         response.headers[GATE_HEADER] = gate
         return {"response": answer.response, "bias_score": answer.bias_score, "confidence": answer.confidence}
 
-    @app.get("/api/v1/health", response_model=HealthOut, responses={503: {"model": HealthOut, "description": "Unhealthy"}})
+    @app.get("/api/v1/health", response_model=HealthOut, responses=_HEALTH)
     async def health(response: Response) -> dict[str, str]:
         """Whether the service can answer, and with which model."""
         state = service.health_check()
@@ -138,34 +152,27 @@ def create_app(service: DeploymentService) -> FastAPI:
     async def root() -> Response:
         return Response(status_code=307, headers={"Location": "/docs"})
 
-    _add_problems(app)
+    _add_problems(app, retry_seconds=math.ceil(service.settings.serving.deadline_seconds))
     return app
 
 
-def _add_problems(app: FastAPI) -> None:
+def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]  # its `input` is what was sent: never repeated
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-        return _problem(422, f"{where}: {first['msg']}")
+        return problem(422, explain(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return _problem(error.status_code, str(error.detail), error.headers)
+        if error.status_code == 400:  # the framework's, for what its JSON reader gives up on
+            return problem(400, "the body cannot be read: send JSON in UTF-8, not deeply nested")
+        return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(ServiceError)
     async def unable(_: Request, error: ServiceError) -> JSONResponse:
         if isinstance(error, BusyError):
-            return _problem(503, str(error), {"Retry-After": "2"})
-        return _problem(503 if "no model" in str(error) else 422, str(error))
+            return problem(503, str(error), {"Retry-After": str(retry_seconds)})
+        return problem(503 if "no model" in str(error) else 422, str(error))
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> JSONResponse:
-        return _problem(500, f"the service failed ({type(error).__name__}); its log says where")
-
-
-def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
-    import http
-
-    content = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
-    return JSONResponse(content, status, headers, media_type="application/problem+json")
+        return problem(500, f"the service failed ({type(error).__name__}); its log says where")

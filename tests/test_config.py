@@ -90,14 +90,44 @@ def test_a_wrong_recipe_is_one_sentence(tmp_path: Path) -> None:
         load_settings(tmp_path / "nowhere.toml")
 
 
-def test_a_wrong_environment_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ATTUNE_SERVING__PROT", "80")
-    with pytest.raises(ConfigError, match=r"environment variable ATTUNE_SERVING__PROT.*'serving.port'"):
+@pytest.mark.parametrize("name", ["ATTUNE_SERVING__PROT", "attune_serving__prot", "Attune_Serving__Prot"])
+def test_an_unknown_variable_has_one_text_however_it_is_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "80")
+    with pytest.raises(ConfigError) as caught:
         load_settings()
-    monkeypatch.delenv("ATTUNE_SERVING__PROT")
-    monkeypatch.setenv("ATTUNE_DATA__TARGET_BALANCE", "{not json")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    assert str(caught.value) == f"unknown setting 'serving.prot' (environment variable {name}); did you mean 'serving.port'?"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("serving.port", "many", "Input should be a valid integer"),
+        ("data.target_balance", "{not json", "should be valid JSON"),
+        ("data.licence_allow", "R", "should be valid JSON"),
+        ("data.licence_allow", '["Q"]', "Input should be 'R', 'SA', 'NC', 'N' or 'unknown'"),
+    ],
+)
+def test_a_wrong_value_in_the_environment_names_its_variable(
+    key: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = "ATTUNE_" + key.replace(".", "__").upper()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as caught:
         load_settings()
+    assert str(caught.value).startswith(f"setting '{key}") and f" (environment variable {variable}): {told}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_kind_of_value_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_HOME", "/somewhere")
+    monkeypatch.setenv("ATTUNE_DATA__LICENCE_ALLOW", '["R", "SA"]')
+    monkeypatch.setenv("ATTUNE_DATA__TARGET_BALANCE", '{"standard": 0.5, "voice": 0.5}')
+    monkeypatch.setenv("ATTUNE_SERVING__MESSAGES", "help.toml")
+    monkeypatch.setenv("attune_serving__temperature", "0.25")
+    settings = load_settings().settings
+    assert (settings.home, settings.serving.messages) == (Path("/somewhere"), Path("help.toml"))
+    assert settings.data.licence_allow == ["R", "SA"] and settings.serving.temperature == 0.25
+    assert settings.data.target_balance == {"standard": 0.5, "voice": 0.5}
 
 
 def test_settings_never_change() -> None:

@@ -7,19 +7,22 @@ secrets), `--set section.key=value`. `load_settings` keeps the origin of each va
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from attunement.errors import ConfigError
 from attunement.records import SHARES, ModelConfig, TrainingConfig
 
+ENVIRONMENT, ENVIRONMENT_PREFIX = "environment", "ATTUNE_"
 _MODEL, _TRAINING = ModelConfig(), TrainingConfig()
 
 
@@ -53,7 +56,10 @@ class DataSettings(Section):
     min_answer_words: int = Field(4, ge=1, description="Shorter answers are rejected as `answer_too_short`.")
     max_answer_words: int = Field(600, ge=10, description="Longer answers are rejected as `answer_too_long`.")
     min_coherence: float = Field(
-        0.1, ge=0, le=1, description="Pairs whose coherence is lower are rejected as `incoherent`; low on purpose, it takes out the clearest misfits only."
+        0.1,
+        ge=0,
+        le=1,
+        description="Pairs whose coherence is lower are rejected as `incoherent`; low on purpose, it takes out the clearest misfits only.",
     )
     contextual_share: float = Field(
         0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted."
@@ -181,7 +187,7 @@ class ServingSettings(Section):
 class Settings(BaseSettings):
     """The whole tree."""
 
-    model_config = SettingsConfigDict(env_prefix="ATTUNE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     home: Path = Field(Path("~/.attunement"), description="Where downloads, trained judges and the local store live.")
     data: DataSettings = Field(default_factory=lambda: DataSettings.model_construct(), description="Curation.")
@@ -245,15 +251,21 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the recipe {path} is not valid TOML: {error}") from error
 
 
-def _read_environment(leaves: set[str]) -> dict[str, Any]:
-    known = {leaf.replace(".", "__").upper(): leaf for leaf in leaves}
-    for name in os.environ:
-        if name.startswith("ATTUNE_") and name.removeprefix("ATTUNE_") not in known:
-            raise _unknown(name.removeprefix("ATTUNE_").replace("__", ".").lower(), f"environment variable {name}", leaves)
-    try:
-        return dict(EnvSettingsSource(Settings)())
-    except SettingsError as error:
-        raise ConfigError(f"an ATTUNE_ environment variable cannot be read: {error}") from error
+def _read_environment() -> dict[str, Any]:
+    """The values as a tree; names in any case, lists and tables in JSON. A fault names its variable."""
+    leaves = dict(fields())
+    for name, text in os.environ.items():
+        if not name.upper().startswith(ENVIRONMENT_PREFIX):
+            continue
+        key = name[len(ENVIRONMENT_PREFIX) :].replace("__", ".").lower()
+        if key not in leaves:
+            raise _unknown(key, f"environment variable {name}", set(leaves))
+        try:
+            if typing.get_origin(leaves[key].annotation) in (list, dict):
+                json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"setting '{key}' (environment variable {name}): should be valid JSON, got {text!r}") from error
+    return dict(EnvSettingsSource(Settings)())
 
 
 def _read_override(text: str) -> tuple[str, Any]:
@@ -266,33 +278,41 @@ def _read_override(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
+def _layers(recipe: Path | None, overrides: Sequence[str], leaves: set[str]) -> Iterator[tuple[str, Any, str]]:
+    """What is set, as (`section.key`, value, origin), the later ones over the earlier ones."""
+    if recipe is not None:
+        for key, value in _flatten(_read_recipe(recipe), leaves):
+            yield key, value, f"recipe {recipe}"
+    for key, value in _flatten(_read_environment(), leaves):
+        yield key, value, ENVIRONMENT
+    for text in overrides:
+        yield *_read_override(text), "--set"
+
+
 def load_settings(recipe: Path | None = None, overrides: Sequence[str] = ()) -> LoadedSettings:
     """Merges defaults, `recipe`, the environment and `overrides`. Raises `ConfigError`."""
     leaves = {key for key, _ in fields()}
-    merged: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     origins = dict.fromkeys(leaves, "default")
-    layers: list[tuple[str, dict[str, Any]]] = []
-    if recipe is not None:
-        layers.append((f"recipe {recipe}", _read_recipe(recipe)))
-    layers.append(("environment", _read_environment(leaves)))
-    for origin, tree in layers:
-        for key, value in _flatten(tree, leaves):
-            merged[key], origins[key] = value, origin
-            if key not in leaves:
-                raise _unknown(key, origin, leaves)
-    for text in overrides:
-        key, value = _read_override(text)
+    for key, value, origin in _layers(recipe, overrides, leaves):
         if key not in leaves:
-            raise _unknown(key, "--set", leaves)
-        merged[key], origins[key] = value, "--set"
-    tree = {}
-    for key, value in merged.items():
+            raise _unknown(key, origin, leaves)
         section, _, name = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[name] = value
+        origins[key] = origin
     try:
         return LoadedSettings(Settings(**tree), origins)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        where = f" ({origins[key]})" if key in origins else ""
-        raise ConfigError(f"setting '{key}'{where}: {first['msg']}, got {first.get('input')!r}") from error
+        raise ConfigError(f"setting '{key}'{_where(key, origins)}: {first['msg']}, got {first.get('input')!r}") from error
+
+
+def _where(key: str, origins: Mapping[str, str]) -> str:
+    """Where the value of `key`, a setting or a part of one, comes from; a variable by its name."""
+    setting = next((leaf for leaf in origins if f"{key}.".startswith(f"{leaf}.")), "")
+    if not setting:
+        return ""
+    if origins[setting] == ENVIRONMENT:
+        return f" (environment variable {ENVIRONMENT_PREFIX}{setting.replace('.', '__').upper()})"
+    return f" ({origins[setting]})"

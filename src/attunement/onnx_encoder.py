@@ -128,7 +128,9 @@ def build_graph(weights: Weights, heads: int, ranges: Ranges | None, watched: li
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "T"]) for name in ("input_ids", "attention_mask")]
     width = len(weights["embeddings.LayerNorm.bias"])
     outputs = [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["B", width])]
-    outputs += [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in dict.fromkeys(v for _, v in watched or ())]
+    outputs += [
+        helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in dict.fromkeys(v for _, v in watched or ())
+    ]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "encoder", inputs, outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)],

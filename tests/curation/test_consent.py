@@ -135,6 +135,18 @@ def test_a_build_of_nothing_leaves_the_dataset(tmp_path: Path) -> None:
     assert before and (out / "train.jsonl").read_bytes() == before
 
 
+def test_sources_of_which_nothing_can_be_read_leave_the_dataset(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.jsonl", [talk(i) for i in range(12)])
+    out = tmp_path / "out"
+    build(out, tmp_path / "in")
+    before = (out / "train.jsonl").read_bytes()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.json").write_text('{"messages": [', encoding="utf-8")
+    with pytest.raises(DataError, match=r"none could be read; the first: a.json \(file\) is broken JSON"):
+        build(out, tmp_path / "bad")
+    assert before and (out / "train.jsonl").read_bytes() == before
+
+
 def test_an_export_keeps_the_splits(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.jsonl", [talk(i, turns=3) for i in range(80)])
     out, exported = tmp_path / "out", tmp_path / "exported"

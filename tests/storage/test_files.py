@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +20,7 @@ from attunement.storage.files import (
     atomic_write,
     canonical,
     content_hash,
+    exclusive,
     file_hash,
     read_json,
     read_jsonl,
@@ -92,3 +97,77 @@ def test_json_lines_are_a_sequence(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         sequence[7]
     assert list(read_jsonl(tmp_path / "b.jsonl")) == rows[3:]
+
+
+def test_a_lock_keeps_others_out_and_leaves_nothing(tmp_path: Path) -> None:
+    lock = tmp_path / "a" / "b" / "lock"
+    for _ in range(2):
+        with exclusive(lock, "taken"):
+            with pytest.raises(DataError, match="taken"), exclusive(lock, "taken"):
+                pass
+            assert lock.is_file()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_leaves_the_folders_that_were_used_or_there_before(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    for folder in (tmp_path / "before", tmp_path / "used" / "empty"):
+        with pytest.raises(RuntimeError), exclusive(folder / "lock", "taken"):
+            (tmp_path / "used" / "file").write_text("x") if folder.parent.name == "used" else None
+            raise RuntimeError
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == ["before", "used", "used/file"]
+
+
+def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder before removes the file between our opening and our locking it, and leaves."""
+    lock, flock, left = tmp_path / "lock", fcntl.flock, []
+
+    def late(file: Any, how: int) -> None:
+        if not left:
+            left.append(True)
+            lock.unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with exclusive(lock, "taken"):
+        with pytest.raises(DataError, match="taken"), exclusive(lock, "taken"):
+            pass
+    assert left
+
+
+def test_many_want_one_lock_and_one_has_it(tmp_path: Path) -> None:
+    lock, inside, most, entered = tmp_path / "deep" / "er" / "lock", [0], [0], [0]
+    counting = threading.Lock()
+
+    def change(by: int) -> None:
+        with counting:
+            inside[0] += by
+            entered[0] += by > 0
+            most[0] = max(most[0], inside[0])
+
+    def work() -> None:
+        done = 0
+        while done < 60:
+            try:
+                with exclusive(lock, "taken"):
+                    change(1)
+                    time.sleep(0.0002)
+                    change(-1)
+                    done += 1
+            except DataError as error:
+                assert str(error) == "taken"
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (entered[0], most[0]) == (360, 1)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_file_in_the_place_of_the_locks_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    for lock in (tmp_path / "out" / "lock", tmp_path / "out" / "work" / "lock"):
+        with pytest.raises(OSError, match=r"File exists|Not a directory"), exclusive(lock, "taken"):
+            pass

@@ -23,7 +23,7 @@ from attunement.storage.files import read_json, read_jsonl
 from attunement.training.data import dataset_of
 from attunement.training.loop import Plan
 from attunement.training.system import TrainingSystem
-from conftest import TINY_MODEL, TINY_TRAINING
+from conftest import TINY_MODEL, TINY_TRAINING, write_tiny_dataset
 
 
 def test_a_run_learns_and_says_what_it_did(tiny_run: Path) -> None:
@@ -152,6 +152,38 @@ def test_an_empty_dataset_is_told(tmp_path: Path) -> None:
     system.initialize_model(TINY_MODEL)
     with pytest.raises(DataError, match="has no examples"):
         system.train(dataset_of(tmp_path), TINY_TRAINING)
+
+
+def test_without_validation_data_a_run_says_so_and_ends_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, run = write_tiny_dataset(tmp_path / "dataset", train=16), tmp_path / "run"
+    (dataset / "validation.jsonl").write_text("")
+    labels: list[str] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.legend", lambda axes, **_: labels.extend(axes.get_legend_handles_labels()[1]))
+    system = TrainingSystem(run)
+    system.initialize_model(TINY_MODEL)
+    patience = replace(TINY_TRAINING, early_stopping_patience=1, checkpoint_interval=1)
+    trained = system.train(dataset_of(dataset), patience)
+    told = [record.getMessage() for record in caplog.records if record.name == "attunement.training"]
+    assert len(told) == 1 and told[0].startswith(f"no validation data: {dataset / 'validation.jsonl'} is empty")
+    assert "no early stopping" in told[0] and "data.validation_share" in told[0]
+    rows, state = list(read_jsonl(run / "metrics.jsonl")), read_json(run / "run.json")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {row["validation_loss"] for row in rows} == {row["perplexity"] for row in rows} == {None}
+    assert state["stopped"] == "all steps done" and state["best"] == state["last"] == trained.checkpoint.name
+    assert trained.checkpoint.is_dir() and not {"validation_loss", "validation_perplexity"} & set(trained.metrics)
+    assert labels == ["training, mean of 1 steps"]
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    dataset, run = write_tiny_dataset(tmp_path / "dataset"), tmp_path / "runs" / "first"
+    (dataset / "train.jsonl").write_text("")
+    system = TrainingSystem(run)
+    system.initialize_model(TINY_MODEL)
+    with pytest.raises(DataError, match="has no examples"):
+        system.train(dataset_of(dataset), TINY_TRAINING)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ def _train(dataset: Path, run: Path, settings: Settings) -> None:
     system.initialize_model(config.build())
     trained = system.train(dataset_of(dataset), settings.training.build())
     figures = trained.metrics
-    console.print(
-        f"   {figures['steps']:.0f} steps in {figures['seconds']:.0f} s, validation perplexity {figures['validation_perplexity']:.1f}"
-    )
+    held_out = figures.get("validation_perplexity")
+    told = "no validation data" if held_out is None else f"validation perplexity {held_out:.1f}"
+    console.print(f"   {figures['steps']:.0f} steps in {figures['seconds']:.0f} s, {told}")
     if there:
         console.print("   [dim]reused: the run was there already[/]")
 

@@ -29,6 +29,9 @@ app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
+RESUMABLE = {("data", "build"), ("train", "run"), ("train", "resume"), ("demo",)}
+"""The long commands of which an interruption loses next to nothing; the user is told so."""
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -45,7 +48,7 @@ def root(
 
 
 def main() -> None:
-    """Entry point: maps errors to one line and an exit code (see `attunement.errors`)."""
+    """Entry point: maps errors and Ctrl-C to one line and an exit code (see `attunement.errors`)."""
     try:
         app()
     except (UserError, OSError) as error:
@@ -54,6 +57,20 @@ def main() -> None:
         told = error if isinstance(error, UserError) else f"{error.filename or 'a file'}: {error.strerror or error}"
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(told))}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command goes on from here", highlight=False)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if not _is_interrupt(stop):
+            raise
+        words = tuple(word for word in sys.argv[1:] if not word.startswith("-"))
+        goes_on = words[:1] in RESUMABLE or words[:2] in RESUMABLE
+        told = "interrupted: the same command goes on where it was" if goes_on else "interrupted"
+        Console(stderr=True).print(told, highlight=False, soft_wrap=True)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind `error`: Typer and Lightning catch it and exit in their own way."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False

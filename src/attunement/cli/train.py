@@ -70,7 +70,8 @@ def _train(data: Any, out: Path, settings: Any, as_json: bool) -> None:
         return
     console, figures = Console(highlight=False), trained.metrics
     console.print(f"      run: {out}, {figures['steps']:,.0f} steps in {figures['seconds']:,.0f} s", soft_wrap=True)
-    console.print(f"validation: perplexity {figures['validation_perplexity']:.1f}")
+    found = figures.get("validation_perplexity")
+    console.print(f"validation: {'n/a, there is no validation data' if found is None else f'perplexity {found:.1f}'}")
     console.print(f"checkpoint: {trained.checkpoint}", soft_wrap=True)
 
 

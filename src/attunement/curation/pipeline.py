@@ -100,10 +100,12 @@ class DataPipeline:
             nothing = f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over"
             if not readable:  # before anything is written: the dataset that stands stays whole
                 raise DataError(nothing)
-            tally = self._run(readable, workspace, manifest, progress, out)
+            with self._timed("read"):
+                reads = self._read(readable, workspace, manifest, progress)
             withdrawn = any(manifest.withdraws_file(f) for f in files)  # of all there was: an empty dataset is what is wanted
-            if not tally.total("conversations_in") and not withdrawn:
-                raise DataError(nothing)
+            if not withdrawn and (failure := _all_failed(reads)):
+                raise DataError(f"{nothing}, none could be read{failure}")
+            tally = self._run(reads, workspace, progress, out)
             with self._timed("report"):
                 report = quality_report(tally, self.settings.data, skipped)
                 write_report(report, out)
@@ -178,10 +180,8 @@ class DataPipeline:
 
     # --- the steps ----------------------------------------------------------------------------------
 
-    def _run(self, files: list[SourceFile], workspace: Workspace, manifest: Manifest, progress: Progress, out: Path) -> Tally:
+    def _run(self, reads: list[ReadShard], workspace: Workspace, progress: Progress, out: Path) -> Tally:
         settings = self.settings.data
-        with self._timed("read"):
-            reads = self._read(files, workspace, manifest, progress)
         with self._timed("select"):
             selection = select(reads, settings)
         row_starts = _starts([shard.rows for shard in reads])
@@ -262,6 +262,17 @@ class DataPipeline:
             {share: tally.shares[share] for share in SHARES},
             out,
         )
+
+
+def _all_failed(reads: Sequence[ReadShard]) -> str:
+    """The first failure where there is nothing else, as the end of a sentence; otherwise nothing."""
+    rows = (row for shard in reads for row in shard.load())
+    first = next(rows, None)
+    if first is None:
+        return "; they hold no records"
+    if first["kind"] != "failure" or any(row["kind"] != "failure" for row in rows):
+        return ""
+    return f"; the first: {first['file']} ({first['locator']}) {first['error']}"
 
 
 def _in_dataset(path: Path) -> bool:

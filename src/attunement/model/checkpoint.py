@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ def find_checkpoint(path: Path) -> Path:
         )
     best = read_json(path / "run.json").get("best")
     if not best:
-        raise ModelError(f"the run {path} has no checkpoint yet: go on with  attune train resume {path.name}")
+        raise ModelError(f"the run {path} has no checkpoint yet: go on with  attune train resume {shlex.quote(str(path))}")
     return path / "checkpoints" / str(best)
 
 

@@ -199,6 +199,24 @@ def written_crisis() -> list[Example]:
     ]
 
 
+def labelled_posts(data: Path) -> list[Example]:
+    """Posts of IMHI's sets and CounselChat's questions with the danger that we read in them (labels by hash of the text)."""
+    labels = {row["sha256"]: row for row in written("crisis_labels")}
+    texts: dict[str, str] = {}
+    for name in ("Irf_val", "MultiWD_val", "DR_train", "dreaddit_train"):
+        for row in rows_of(path_of(data, "imhi", f"{name}.csv")):
+            text = re.sub(r"^\s*Post:\s*", "", row["post"]).strip()
+            texts.setdefault(content_hash(text), text)
+    for row in rows_of(path_of(data, "counselchat", "counsel_chat.csv")):
+        text = f"{row['questionTitle']}\n{row['questionText']}".strip()
+        texts.setdefault(content_hash(text), text)
+    return [
+        Example(texts[sha], (row["level"] if row["danger"] else CRISIS_LEVELS[0],), f"post:{sha[:16]}", "labelled_posts", "R")
+        for sha, row in sorted(labels.items())
+        if sha in texts
+    ]
+
+
 def sdcnl(data: Path, split: str = "testing") -> list[Example]:
     """SDCNL (Haque 2021): r/SuicideWatch (`suicide`) against r/depression; the label is the forum. Split: training, testing."""
     out = []

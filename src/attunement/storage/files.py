@@ -19,6 +19,8 @@ from typing import IO, Any, Generic, TypeVar, overload
 from attunement.errors import DataError
 
 T = TypeVar("T")
+LOCK_ATTEMPTS = 100
+"""Each one lost means that another process took and gave back the lock in that moment."""
 
 
 def canonical(value: Any) -> str:
@@ -57,14 +59,51 @@ def atomic_write(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
 
 @contextmanager
 def exclusive(lock: Path, message: str) -> Iterator[None]:
-    """One process at a time inside the block, by a lock on the file `lock`. Raises `DataError(message)` for the second."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
+    """One process at a time inside the block, by a lock on the file `lock`. Raises `DataError(message)` for the second.
+
+    Afterwards `lock` is gone, and of the folders that were made for it those that are still empty.
+    """
+    made = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
+    with _lock(lock, message) as file:
+        try:
+            yield
+        finally:
+            if _is_at(file, lock):  # removed while it is locked: whoever opened it meanwhile sees that and takes a new one
+                lock.unlink()
+            for folder in made:
+                try:
+                    folder.rmdir()
+                except OSError:  # something was written there
+                    break
+
+
+def _lock(lock: Path, message: str) -> IO[str]:
+    """The open file `lock`, locked. Raises `DataError(message)` when another process holds it."""
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "w")  # noqa: SIM115
+        except (FileNotFoundError, FileExistsError):  # its holder just removed the folder
+            if lock.parent.exists() and not lock.parent.is_dir():
+                raise
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            file.close()
             raise DataError(message) from error
-        yield
+        if _is_at(file, lock):
+            return file
+        file.close()  # its holder removed it between our opening and locking it: this lock would keep nobody out
+    raise DataError(message)
+
+
+def _is_at(file: IO[Any], path: Path) -> bool:
+    """Whether the open `file` is the one that `path` names."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

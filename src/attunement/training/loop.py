@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +107,15 @@ class Tuning(lightning.LightningModule):
 class Journal(lightning.Callback):
     """Writes down what happens and decides when it is over.
 
-    `validate` gives the validation loss in nats; `save(tuning, epoch)` writes a checkpoint; `interrupted` fills when
-    a signal asks to stop.
+    `validate` gives the validation loss in nats, None without validation data; `save(tuning, epoch)` writes a
+    checkpoint; `interrupted` fills when a signal asks to stop.
     """
 
     def __init__(
         self,
         run_dir: Path,
         *,
-        validate: Callable[[], float],
+        validate: Callable[[], float | None],
         save: Callable[[Tuning, int], None],
         interrupted: Sequence[int],
         progress: Progress,
@@ -161,14 +161,15 @@ class Journal(lightning.Callback):
     def _checkpoint(self, module: Tuning, metrics: TrainingMetrics) -> TrainingMetrics:
         position, plan = module.position, module.plan
         loss = self._validate()
-        if loss < position.best_loss:
+        if loss is None:  # nothing to choose by: the last checkpoint is the one to take, and patience never ends
+            position.best = _name(position, plan)
+        elif loss < position.best_loss:
             position.best_loss, position.best, position.without_improvement = loss, _name(position, plan), 0
         else:
             position.without_improvement += 1
         self._keep(module)
-        return TrainingMetrics(
-            metrics.step, metrics.loss, metrics.learning_rate, metrics.tokens_per_second, loss, math.exp(min(loss, 50.0))
-        )
+        perplexity = None if loss is None else math.exp(min(loss, 50.0))
+        return replace(metrics, validation_loss=loss, perplexity=perplexity)
 
     def _keep(self, module: Tuning) -> None:
         module.position.last = _name(module.position, module.plan)

@@ -24,9 +24,9 @@ def draw_loss(run_dir: Path) -> Path:
     axes.plot(steps, [row["loss"] for row in rows], color="#1b6f72", alpha=0.25, linewidth=1)
     axes.plot(steps, [sum(part) / len(part) for part in recent], color="#1b6f72", label=f"training, mean of {window} steps")
     checked = [row for row in rows if row["validation_loss"] is not None]
-    axes.plot(
-        [row["step"] for row in checked], [row["validation_loss"] for row in checked], "o-", color="#c98a3d", label="validation"
-    )
+    if checked:
+        losses = [row["validation_loss"] for row in checked]
+        axes.plot([row["step"] for row in checked], losses, "o-", color="#c98a3d", label="validation")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.set_xlabel("optimiser step")

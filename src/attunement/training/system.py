@@ -37,6 +37,7 @@ from safetensors.torch import load_file, save_file
 from attunement import __version__
 from attunement.errors import DataError, ModelError
 from attunement.model.base import base_sha256, load_base, resolve_base
+from attunement.model.chat import Encoded
 from attunement.model.checkpoint import atomic_folder, read_description
 from attunement.model.moe_lora import MoEModel, load_adapter_file
 from attunement.records import ModelConfig, TrainedModel, TrainingConfig, TrainingDataset, to_dict
@@ -44,6 +45,8 @@ from attunement.storage.files import content_hash, exclusive, read_json, write_j
 from attunement.training.data import StepBatches, collate, hash_of, load_examples
 from attunement.training.loop import Journal, Plan, Position, Tuning, moments, put_moments
 from attunement.training.plot import draw_loss
+
+log = logging.getLogger("attunement.training")
 
 STATE = "state.safetensors"
 """Moments of the optimiser, by parameter: with the adapter, all that a run goes on from."""
@@ -79,7 +82,6 @@ class TrainingSystem:
         Ctrl-C and SIGTERM end a run at a checkpoint: the same call goes on from it. Raises `DataError`, `ModelError`.
         """
         model = self._model or self.initialize_model(ModelConfig())
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         busy = f"another training runs in {self.run_dir}: wait for it or choose another --out"
         with exclusive(self.run_dir / ".lock", busy):
             if done := self._found(model.config, config, dataset):
@@ -123,11 +125,7 @@ class TrainingSystem:
         return Position(**{f.name: state[f.name] for f in fields(Position)})
 
     def _train(self, model: MoEModel, dataset: TrainingDataset, config: TrainingConfig) -> TrainedModel:
-        longest = model.config.context_length
-        examples = load_examples(dataset.train, self._tokenizer, longest)
-        held_out = load_examples(dataset.validation, self._tokenizer, longest) or examples[: config.batch_size]
-        if not examples:
-            raise DataError(f"{dataset.train} has no examples: build the dataset from more conversations")
+        examples, held_out = self._load(dataset, model.config.context_length)
         batches = StepBatches(
             examples,
             batch_size=config.batch_size,
@@ -152,6 +150,20 @@ class TrainingSystem:
             self._write_run("interrupted", tuning)
             raise KeyboardInterrupt
         return self._finish(tuning)
+
+    def _load(self, dataset: TrainingDataset, longest: int) -> tuple[list[Encoded], list[Encoded]]:
+        """The examples to learn and those held out, of which there may be none. Raises `DataError`."""
+        examples = load_examples(dataset.train, self._tokenizer, longest)
+        held_out = load_examples(dataset.validation, self._tokenizer, longest)
+        if not examples:
+            raise DataError(f"{dataset.train} has no examples: build the dataset from more conversations")
+        if not held_out:
+            log.warning(
+                "no validation data: %s is empty, so there is no held-out perplexity and no early stopping; "
+                "build the dataset from more conversations, or with a larger data.validation_share",
+                dataset.validation,
+            )
+        return examples, held_out
 
     def _fit(self, tuning: Tuning, journal: Journal, batches: StepBatches) -> None:
         import lightning
@@ -194,8 +206,10 @@ class TrainingSystem:
             if other.name not in keep:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def _validation_loss(self, model: MoEModel, examples: list[Any], size: int) -> float:
-        """Mean loss per learned token, in nats."""
+    def _validation_loss(self, model: MoEModel, examples: list[Encoded], size: int) -> float | None:
+        """Mean loss per learned token, in nats; None without examples."""
+        if not examples:
+            return None
         total, count = 0.0, 0
         ordered = sorted(examples, key=lambda e: len(e.ids))
         with torch.no_grad(), model.evaluating():

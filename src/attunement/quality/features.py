@@ -1,89 +1,120 @@
 """What the judges see of a text: its sentence vector, its words and word pairs by hash, and a few countable things.
 
-All three are computed once a text and shared by all judges. Nothing here is trained, so a feature means the same in
-every judge and every version.
+All three are computed once a text and shared by all judges. Words are the encoder's word pieces, which its tokeniser finds
+anyway (in Rust, many texts at once), so that they cost next to nothing beside the vector. Nothing here is trained, so a
+feature means the same in every judge and every version.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from attunement.embedding import Embedder
+from attunement.embedding import Embedder, tokenizer
 
-KEPT_TEXTS = 4096
+KEPT_TEXTS = 8192
 MAX_CHARACTERS = 20_000
 """Of longer texts the first and the last half of this are looked at."""
 SURFACE = (
-    "words", "sentences", "question_marks", "ends_with_question", "exclamations", "first_person", "second_person", "negations",
-    "upper_case", "longest_word", "type_token_ratio", "emoji",
+    "words", "sentence_ends", "question_marks", "ends_with_question", "exclamations", "first_person", "second_person", "negations",
+    "upper_case", "word_parts", "distinct", "unknown",
 )  # fmt: skip
 """The countable features, in their order."""
+PAIR = np.uint32(0x85EBCA6B)
+PREFIXES = {"": 0, "before:": 0x27D4EB2F, "asked:": 0x165667B1, "other:": 0x9E3779B1, "shared:": 0xC2B2AE3D}
+"""Keeps the words of one field (such as what was said before) apart from those of another."""
 
-_TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[?!.,;:]|[^\w\s]")
 _STRAIGHT = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "`": "'", "\u201c": '"', "\u201d": '"'})
-_FIRST = frozenset("i i'm i've i'd i'll im ive my me mine myself we our us".split())
-_SECOND = frozenset("you you're you've you'd you'll your yours yourself u ur youre".split())
-_NOT = frozenset(
-    "no not never nothing nobody none don't doesn't didn't can't cannot won't isn't wasn't dont cant wont nor".split()
-)
+_FIRST = "i me my mine myself we our us im ive"
+_SECOND = "you your yours yourself u ur"
+_NOT = "no not never nothing nobody none cannot nor don doesn didn won isn wasn haven couldn shouldn wouldn dont"
 
 Dense = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Words:
-    """Hashes of the words and word pairs of a text with how often each stands there, `[m]` each; `surface` is `[12]`."""
+    """Hashes of the word pieces and pairs of a text with how often each stands there, `[m]` each; `surface` is `[12]`."""
 
     hashes: NDArray[np.uint32]
     counts: NDArray[np.float32]
     surface: NDArray[np.float32]
+
+    def under(self, prefix: str) -> Words:
+        """The same words as those of the field `prefix` (one of `PREFIXES`)."""
+        return Words(self.hashes ^ np.uint32(PREFIXES[prefix]), self.counts, self.surface) if prefix else self
 
 
 def fold_text(text: str) -> str:
     """`text` without invisible characters, with straight quotes and compatible forms of letters."""
     if len(text) > MAX_CHARACTERS:
         text = f"{text[: MAX_CHARACTERS // 2]} {text[-MAX_CHARACTERS // 2 :]}"
+    if text.isascii():
+        return text.replace("`", "'")
     text = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
-    return text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
+    return "".join(c for c in text if unicodedata.category(c) != "Cf")
 
 
-def words_of(text: str, prefix: str = "") -> Words:
-    """`prefix` keeps the words of one field (such as the context) apart from those of another."""
-    plain = fold_text(text)
-    tokens = _TOKEN.findall(plain.casefold())
-    grams = Counter(tokens)
-    grams.update(f"{a} {b}" for a, b in zip(["<", *tokens], [*tokens, ">"], strict=True))
-    hashes = np.fromiter((xxhash.xxh32_intdigest((prefix + gram).encode()) for gram in grams), dtype=np.uint32, count=len(grams))
-    counts = np.fromiter(grams.values(), dtype=np.float32, count=len(grams))
-    return Words(hashes, counts, _surface(plain, tokens))
+class Pieces:
+    """The packaged tokeniser's vocabulary, as far as the countable features need it."""
 
+    def __init__(self) -> None:
+        self._tokenizer = tokenizer()
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        size = max(vocabulary.values()) + 1
 
-def _surface(text: str, tokens: Sequence[str]) -> NDArray[np.float32]:
-    words = [t for t in tokens if t[0].isalnum()]
-    count = max(1, len(words))
-    values = [
-        np.log1p(len(words)),
-        np.log1p(len(re.findall(r"[.!?]+", text))),
-        np.log1p(text.count("?")),
-        text.rstrip("\"') ").endswith("?"),
-        np.log1p(text.count("!")),
-        sum(w in _FIRST for w in words) / count,
-        sum(w in _SECOND for w in words) / count,
-        sum(w in _NOT for w in words) / count,
-        sum(c.isupper() for c in text) / max(1, sum(c.isalpha() for c in text)),
-        min(30, max(map(len, words), default=0)) / 10,
-        len(set(words)) / count,
-        0.0 if text.isascii() else np.log1p(sum(unicodedata.category(c) == "So" for c in text)),
-    ]
-    return np.asarray(values, dtype=np.float32)
+        def marked(words: Iterable[str]) -> NDArray[np.bool_]:
+            out = np.zeros(size, dtype=bool)
+            out[[vocabulary[word] for word in words if word in vocabulary]] = True
+            return out
+
+        self._kinds = {
+            "word": marked(w for w in vocabulary if w[0].isalnum()),
+            "part": marked(w for w in vocabulary if w.startswith("##")),
+            "end": marked(".!?"),
+            "question": marked("?"),
+            "exclamation": marked("!"),
+            "first": marked(_FIRST.split()),
+            "second": marked(_SECOND.split()),
+            "not": marked(_NOT.split()),
+            "unknown": marked(["[UNK]"]),
+        }
+
+    def words_of(self, texts: Sequence[str]) -> list[Words]:
+        """The words of each text, which `fold_text` has been over."""
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [self._words(text, np.asarray(encoding.ids, dtype=np.uint32)) for text, encoding in zip(texts, found, strict=True)]
+
+    def _words(self, text: str, ids: NDArray[np.uint32]) -> Words:
+        framed = np.concatenate([[np.uint32(0)], ids, [np.uint32(0)]]).astype(np.uint32)
+        pairs = (framed[:-1] + np.uint32(1)) * PAIR ^ (framed[1:] * np.uint32(0x9E3779B1))
+        hashes, counts = np.unique(np.concatenate([ids, pairs]), return_counts=True)
+        return Words(hashes, counts.astype(np.float32), self._surface(text, ids))
+
+    def _surface(self, text: str, ids: NDArray[np.uint32]) -> NDArray[np.float32]:
+        share = {kind: int(np.count_nonzero(marks[ids])) for kind, marks in self._kinds.items()}
+        words, pieces = share["word"], max(1, len(ids))
+        values = [
+            np.log1p(words),
+            np.log1p(share["end"]),
+            np.log1p(share["question"]),
+            text.rstrip("\"') ").endswith("?"),
+            np.log1p(share["exclamation"]),
+            share["first"] / max(1, words),
+            share["second"] / max(1, words),
+            share["not"] / max(1, words),
+            sum(map(str.isupper, text)) / max(1, len(text)),
+            share["part"] / pieces,
+            len(np.unique(ids)) / pieces,
+            np.log1p(share["unknown"]),
+        ]
+        return np.asarray(values, dtype=np.float32)
 
 
 class Features:
@@ -91,7 +122,11 @@ class Features:
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
-        self._words: OrderedDict[tuple[str, str], Words] = OrderedDict()
+        self._words: OrderedDict[str, Words] = OrderedDict()
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        return Pieces()
 
     def vectors(self, texts: Sequence[str]) -> Dense:
         """Sentence vectors `[n, d]`; an empty text has the zero vector, so that 'nothing before' is nothing."""
@@ -101,14 +136,16 @@ class Features:
             out[spoken] = self.embedder.encode([fold_text(texts[i]) for i in spoken])
         return out
 
-    def words(self, text: str, prefix: str = "") -> Words:
-        """`words_of`, kept."""
-        key = (prefix, text)
-        if key not in self._words:
-            self._words[key] = words_of(text, prefix)
-            if len(self._words) > KEPT_TEXTS:
-                self._words.popitem(last=False)
-        return self._words[key]
+    def words(self, texts: Sequence[str], prefix: str = "") -> list[Words]:
+        """The words of each text, under `prefix`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._words]
+        found = dict(zip(new, self._pieces.words_of([fold_text(text) for text in new]), strict=True))
+        found |= {text: self._words[text] for text in texts if text in self._words}
+        for text in new:
+            self._words[text] = found[text]
+        while len(self._words) > KEPT_TEXTS:
+            self._words.popitem(last=False)
+        return [found[text].under(prefix) for text in texts]
 
 
 def pair_vectors(text: Dense, before: Dense) -> Dense:

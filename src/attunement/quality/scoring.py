@@ -1,0 +1,109 @@
+"""A file scored by a judge, a line for a line, so that anyone can measure a judge on their own data."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from attunement.errors import DataError
+from attunement.quality.judges import Judges, find
+from attunement.quality.verdicts import Item, Verdict
+from attunement.readers.turns import to_turns, transcript
+from attunement.storage.files import atomic_write
+
+BATCH = 128
+
+
+def score_file(
+    judges: Judges, name: str, source: Path, target: Path, advance: Callable[[int], None] = lambda _: None
+) -> tuple[int, int]:
+    """Judges each line of `source` (JSON objects) and writes it to `target` with the verdict's fields added.
+
+    Fields: `question`, `answer` and `context` for coherence; `text` and `context` for the others; for judges of whole talks
+    `turns` (`speaker`, `text`) or a transcript in `text`. A line that cannot be judged gets `error`. Returns (lines, errors).
+    Raises `DataError` when the file cannot be read.
+    """
+    find(name)
+    count = errors = 0
+    try:
+        with open(source, encoding="utf-8", errors="replace") as lines, atomic_write(target) as out:
+            for block in _blocks(lines):
+                rows = [_row(line) for line in block]
+                items = [_item(name, row) if isinstance(row, dict) else row for row in rows]
+                verdicts = iter(judges.judge(name, [item for item in items if isinstance(item, Item)]))
+                for row, item in zip(rows, items, strict=True):
+                    told = _told(next(verdicts)) if isinstance(item, Item) else {"error": item}
+                    errors += "error" in told
+                    out.write(json.dumps({**(row if isinstance(row, dict) else {}), **told}, ensure_ascii=False) + "\n")
+                count += len(rows)
+                advance(len(rows))
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {error.strerror}") from error
+    return count, errors
+
+
+def _blocks(lines: Iterator[str]) -> Iterator[tuple[str, ...]]:
+    while block := tuple(itertools.islice(lines, BATCH)):
+        yield block
+
+
+def _row(line: str) -> dict[str, Any] | str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return "is not valid JSON"
+    return row if isinstance(row, dict) else "is not a JSON object"
+
+
+def _item(name: str, row: Mapping[str, Any]) -> Item | str:
+    """The item of a row, or what is wrong with it."""
+    context = _texts(row.get("context"))
+    if name == "coherence":
+        if not isinstance(row.get("answer"), str) or not isinstance(row.get("question"), str):
+            return "needs text in 'question' and in 'answer'"
+        return Item(row["answer"], (*context, row["question"]))
+    if find(name).shape.reads == "talk":
+        return _talk(row)
+    if not isinstance(row.get("text"), str):
+        return "needs text in 'text'"
+    return Item(row["text"], context)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """`context` as a text, a list of texts, or a list of messages."""
+    if isinstance(value, str):
+        return (value,) if value.strip() else ()
+    if not isinstance(value, Sequence):
+        return ()
+    found = [
+        part if isinstance(part, str) else str(part.get("content", part.get("text", "")))
+        for part in value
+        if isinstance(part, str | Mapping)
+    ]
+    return tuple(text for text in found if text.strip())
+
+
+def _talk(row: Mapping[str, Any]) -> Item | str:
+    if isinstance(row.get("turns"), list):
+        turns = [t for t in row["turns"] if isinstance(t, Mapping) and isinstance(t.get("text"), str)]
+        return Item(turns=tuple((str(t.get("speaker") or t.get("role") or ""), t["text"]) for t in turns))
+    if not isinstance(row.get("text"), str):
+        return "needs a transcript in 'text', or 'turns' with speaker and text"
+    spoken = transcript(row["text"])
+    if spoken is None:
+        return Item(row["text"], turns=(("speaker", row["text"]),))
+    return Item(row["text"], turns=tuple((turn.role, turn.text) for turn in to_turns(spoken)))
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "score": verdict.score,
+        "label": verdict.label,
+        "labels": dict(verdict.labels),
+        "reasons": list(verdict.reasons),
+        "spans": [asdict(span) for span in verdict.spans],
+    }

@@ -1,0 +1,214 @@
+"""Training a judge from the labelled sets that are there, its operating point, and the figures that go with its weights."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attunement.embedding import Embedder, is_tuned
+from attunement.errors import ConfigError, DataError
+from attunement.quality import labelled
+from attunement.quality.features import Features
+from attunement.quality.heads import Head, fit, folds_of, targets_of
+from attunement.quality.judges import JUDGES, Judge, Source, find
+from attunement.quality.labelled import Example
+from attunement.quality.looking import Bank, look
+from attunement.storage.files import atomic_write
+
+HELD_OUT_FOLD = 0
+"""Of the sets that the encoder was trained on, the fold that it has not seen."""
+BANK_SIZE = 256
+LICENCES = ("R", "SA", "NC", "N")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The examples of a judge's sets; `known` marks those the encoder was trained on, `missing` names sets that are not there."""
+
+    examples: list[Example]
+    known: NDArray[np.bool_]
+    used: tuple[Source, ...]
+    missing: tuple[Source, ...]
+
+
+def gather(judge: Judge, data: Path | None, allow: Sequence[str] = LICENCES) -> Gathered:
+    """Reads the judge's sets below `data` whose licence class is allowed. Raises `DataError` when there are none."""
+    examples: list[Example] = []
+    known: list[bool] = []
+    used, missing = [], []
+    for source in judge.sources:
+        if source.licence not in allow:
+            continue
+        if source.needs and not (data and (data / source.needs).is_dir()):
+            missing.append(source)
+            continue
+        found = list(source.load(data or Path()))
+        examples += found
+        known += _known(source, found)
+        used.append(source)
+    if not examples:
+        names = ", ".join(source.needs for source in missing)
+        raise DataError(
+            f"the judge '{judge.name}' needs {names}: bring it with  attune data fetch  and name its folder's parent by --data"
+        )
+    return Gathered(examples, np.asarray(known, dtype=bool), tuple(used), tuple(missing))
+
+
+def _known(source: Source, examples: Sequence[Example]) -> list[bool]:
+    if source.known == "train":
+        return [example.source.endswith("/train") for example in examples]
+    if source.known == "fold":
+        return [bool(fold != HELD_OUT_FOLD) for fold in folds_of([e.group for e in examples])]
+    return [False] * len(examples)
+
+
+def bank_of(features: Features) -> Bank:
+    """Vectors `[256, d]` of what seekers say in texts of our own: what a generic answer fits as well as its question."""
+    texts = list(dict.fromkeys(row["seeker"] for row in labelled.written("empathy")))
+    return features.vectors(texts[:: max(1, len(texts) // BANK_SIZE)][:BANK_SIZE])
+
+
+def train(judge: Judge, gathered: Gathered, features: Features) -> Head:
+    """The judge's weights, with notes on data, licences, operating point and figures out of fold."""
+    examples = gathered.examples
+    bank = bank_of(features).astype(np.float16).astype(np.float32) if judge.shape.reads == "answer" else None
+    seen = look(features, judge.shape, [e.item for e in examples], bank)
+    targets = targets_of(judge.shape, [e.labels for e in examples])
+    known = gathered.known if is_tuned(features.embedder.settings.model) else np.zeros(len(examples), dtype=bool)
+    head = fit(judge.shape, seen, targets, [e.group for e in examples], {}, known=known)
+    if bank is not None:
+        head.extras["bank"] = bank
+    head.notes |= {
+        "encoder": features.embedder.settings.model,
+        "data": {source.name: source.licence for source in gathered.used},
+        "labels": dict(sorted(Counter(name for e in examples for name in e.labels).items())),
+    }
+    assert head.out_of_fold is not None
+    new = ~np.isnan(head.out_of_fold[:, 0])
+    found, wanted = head.out_of_fold[new], targets[new]
+    if judge.positive:
+        head.notes["operating_point"] = operating_point(*_binary(judge, found, wanted), judge.miss_cost)
+    head.notes["figures"] = figures(judge, head, found, wanted)
+    return head
+
+
+def _binary(
+    judge: Judge, found: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    places = [judge.shape.classes.index(name) for name in judge.positive]
+    return found[:, places].sum(1), wanted[:, places].sum(1)
+
+
+def operating_point(score: NDArray[np.float64], positive: NDArray[np.float64], miss_cost: float) -> float:
+    """The score from which what is above costs least: a miss `miss_cost`, a false alarm 1, positives and negatives alike many."""
+    order = np.argsort(-score, kind="stable")
+    hits, alarms = np.cumsum(positive[order]), np.cumsum(1 - positive[order])
+    cost = miss_cost * (1 - hits / max(1, hits[-1])) + alarms / max(1, alarms[-1])
+    return round(float(score[order[int(np.argmin(cost))]]), 4)
+
+
+def figures(judge: Judge, head: Head, found: NDArray[np.float64], wanted: NDArray[np.float64]) -> dict[str, float]:
+    """Macro-F1 over the labels; for a judge with a positive side also its AUC, recall and false alarms; calibration error."""
+    classes = len(judge.shape.classes)
+    if judge.shape.multilabel:
+        said = found >= head.thresholds
+        scores = [f1(wanted[:, i] == 1, said[:, i]) for i in range(classes)]
+        return {
+            "macro_f1": mean(scores),
+            "calibration_error": mean([calibration_error(found[:, i], wanted[:, i]) for i in range(classes)]),
+        }
+    said, truth = found.argmax(1), wanted.argmax(1)
+    out = {
+        "macro_f1": mean([f1(truth == i, said == i) for i in range(classes) if (truth == i).any()]),
+        "accuracy": round(float((said == truth).mean()), 4),
+    }
+    if judge.positive:
+        score, positive = _binary(judge, found, wanted)
+        above = score >= head.notes["operating_point"]
+        out |= {
+            "auc": auc(score, positive),
+            "recall": round(float(above[positive == 1].mean()), 4),
+            "false_alarms": round(float(above[positive == 0].mean()), 4),
+            "calibration_error": calibration_error(score, positive),
+        }
+    else:
+        out["calibration_error"] = calibration_error(found.max(1), (said == truth).astype(float))
+    return out
+
+
+def mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4) if len(values) else 0.0
+
+
+def f1(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
+    """F1 of one class; 0 where nothing is right."""
+    both = float((truth & said).sum())
+    return 2 * both / max(1.0, float(truth.sum() + said.sum()))
+
+
+def auc(score: NDArray[np.float64], positive: NDArray[np.float64]) -> float:
+    """Area under the ROC curve, ties counted half."""
+    from scipy.stats import rankdata
+
+    ranks, many = rankdata(score), positive.sum()
+    if not 0 < many < len(score):
+        return float("nan")
+    return round(float((ranks[positive == 1].sum() - many * (many + 1) / 2) / (many * (len(score) - many))), 4)
+
+
+def calibration_error(probability: NDArray[np.float64], truth: NDArray[np.float64], bins: int = 10) -> float:
+    """Expected calibration error over bins of equal width (Guo 2017)."""
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    gaps = [
+        abs(probability[place == b].mean() - truth[place == b].mean()) * (place == b).mean()
+        for b in range(bins)
+        if (place == b).any()
+    ]
+    return round(float(sum(gaps)), 4)
+
+
+def ekman(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities `[n, 7]` of Ekman's groups from those of the 28 emotions: that of the likeliest member."""
+    groups: Mapping[str, str] = labelled.EKMAN
+    return np.stack([found[:, [labelled.EMOTIONS.index(n) for n in names.split()]].max(1) for names in groups.values()], axis=1)
+
+
+def summary(row: Mapping[str, Any]) -> str:
+    """A judge's figures in a few words."""
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.get("figures", {}).items())
+
+
+def train_all(name: str, data: Path, allow: Sequence[str], folder: Path, embedder: Embedder) -> Iterator[dict[str, Any]]:
+    """Trains judge `name`, or all of them, and writes `<folder>/<judge>.npz`; yields each one's notes.
+
+    Raises `ConfigError` for an unknown judge or licence class, `DataError` where one judge's sets are missing.
+    """
+    if wrong := set(allow) - set(LICENCES):
+        raise ConfigError(f"there is no licence class '{min(wrong)}': they are {', '.join(LICENCES)}")
+    judges = list(JUDGES.values()) if name == "all" else [find(name)]
+    features = Features(embedder)
+    for judge in judges:
+        started = time.monotonic()
+        try:
+            gathered = gather(judge, data, allow)
+        except DataError:
+            if name != "all":
+                raise
+            yield {"judge": judge.name, "seconds": 0.0, "missing": [source.needs for source in judge.sources]}
+            continue
+        head = train(judge, gathered, features)
+        with atomic_write(folder / f"{judge.name}.npz", binary=True) as file:
+            file.write(head.to_bytes())
+        yield {
+            "judge": judge.name,
+            "seconds": round(time.monotonic() - started, 1),
+            "missing": [source.needs for source in gathered.missing],
+            **head.notes,
+        }

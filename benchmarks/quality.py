@@ -29,7 +29,7 @@ from attunement.quality.heads import Head, fit, folds_of, targets_of
 from attunement.quality.judges import JUDGES, Judge
 from attunement.quality.labelled import Example
 from attunement.quality.looking import look
-from attunement.quality.training import _binary, auc, bank_of, calibration_error, ekman, f1, gather, operating_point, train
+from attunement.quality.training import auc, bank_of, calibration_error, ekman, f1, gather, operating_point, positive_side, train
 from attunement.quality.verdicts import Item
 from attunement.storage.files import read_json, read_jsonl
 
@@ -63,7 +63,7 @@ def cross_validated(
         if judge.positive:
             new = ~np.isnan(head.out_of_fold[:, 0])
             head.notes["operating_point"] = operating_point(
-                *_binary(judge, head.out_of_fold[new], targets[train_rows][new]), judge.miss_cost
+                *positive_side(judge, head.out_of_fold[new], targets[train_rows][new]), judge.miss_cost
             )
         out[test], heads[test] = head.predict(seen.take(test)), head
     rows = np.flatnonzero(tested)
@@ -136,13 +136,13 @@ def binary_of(name: str, source: str, leave_out: Callable[[Example], bool] = lam
     judge = JUDGES[name]
     examples, found, wanted, _ = cross_validated(judge, source)
     kept = np.asarray([not leave_out(e) for e in examples])
-    score, positive = _binary(judge, found, wanted)
+    score, positive = positive_side(judge, found, wanted)
     own, _ = shipped(judge, examples)
-    plain = _binary(judge, baseline(examples, judge.shape.classes), wanted)[0]
+    plain = positive_side(judge, baseline(examples, judge.shape.classes), wanted)[0]
     return {
         "examples": int(kept.sum()),
         "trained": {"auc": auc(score[kept], positive[kept]), "calibration_error": calibration_error(score[kept], positive[kept])},
-        "shipped": {"auc": auc(_binary(judge, own, wanted)[0][kept], positive[kept])},
+        "shipped": {"auc": auc(positive_side(judge, own, wanted)[0][kept], positive[kept])},
         "baseline": {"auc": auc(plain[kept], positive[kept])},
     }
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attunement.config import EmbeddingSettings
-from attunement.embedding import HEADS, TUNED, TUNED_RANGES, Packaged
+from attunement.embedding import HEADS, TUNED, TUNED_RANGES, Packaged, tokenizer
 from attunement.onnx_encoder import load_tensors, measure_ranges
 from attunement.quality import labelled
 from attunement.quality.features import fold_text
@@ -51,7 +51,7 @@ class Texts:
     """Every text's tokens, once."""
 
     def __init__(self) -> None:
-        self._tokenizer = Packaged(EmbeddingSettings(max_tokens=TOKENS))._tokenizer
+        self._tokenizer = tokenizer(TOKENS)
         self._place: dict[str, int] = {}
         self.ids: list[list[int]] = []
 

@@ -94,14 +94,15 @@ def train(judge: Judge, gathered: Gathered, features: Features) -> Head:
     new = ~np.isnan(head.out_of_fold[:, 0])
     found, wanted = head.out_of_fold[new], targets[new]
     if judge.positive:
-        head.notes["operating_point"] = operating_point(*_binary(judge, found, wanted), judge.miss_cost)
+        head.notes["operating_point"] = operating_point(*positive_side(judge, found, wanted), judge.miss_cost)
     head.notes["figures"] = figures(judge, head, found, wanted)
     return head
 
 
-def _binary(
+def positive_side(
     judge: Judge, found: NDArray[np.float64], wanted: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The probability of the judge's positive classes together, and whether one of them is true: `[n]` each of `[n, C]`."""
     places = [judge.shape.classes.index(name) for name in judge.positive]
     return found[:, places].sum(1), wanted[:, places].sum(1)
 
@@ -130,7 +131,7 @@ def figures(judge: Judge, head: Head, found: NDArray[np.float64], wanted: NDArra
         "accuracy": round(float((said == truth).mean()), 4),
     }
     if judge.positive:
-        score, positive = _binary(judge, found, wanted)
+        score, positive = positive_side(judge, found, wanted)
         above = score >= head.notes["operating_point"]
         out |= {
             "auc": auc(score, positive),

@@ -187,11 +187,11 @@ def _weights_only(call: ast.Call) -> bool:
 
 def test_files_name_no_registry_and_no_machine() -> None:
     hosts = [
-        "pypi" + ".org",
-        "pythonhosted" + ".org",
-        "download.pytorch" + ".org",
-        "registry.npmjs" + ".org",
-        "deb.debian" + ".org",
+        "py" + "pi.org",
+        "python" + "hosted.org",
+        "download.py" + "torch.org",
+        "registry.np" + "mjs.org",
+        "deb.deb" + "ian.org",
     ]
     paths = ["/wo" + "rk/", "/op" + "t/wheels", "/op" + "t/pypi", "/tm" + "p/dev", "/roo" + "t/"]
     pattern = re.compile("|".join(map(re.escape, hosts + paths)).encode())

@@ -11,7 +11,8 @@ import pytest
 from attunement.embedding import Embedder
 from attunement.errors import DataError
 from attunement.quality.judges import JUDGES, Judges
-from attunement.quality.labelled import GENERIC, Example, written_empathy
+from attunement.quality.labelled import Example, written_empathy
+from attunement.quality.misfits import GENERIC
 from attunement.quality.scoring import score_file
 from attunement.quality.training import Gathered, train, train_all
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from attunement.config import EmbeddingSettings
 from attunement.curation.pairing import PairShard, candidate_of
 from attunement.curation.questions import Candidate
 from attunement.curation.shards import Workspace, key_of
@@ -21,33 +23,22 @@ def score_shards(shards: Sequence[PairShard], embedder: Embedder, workspace: Wor
 
     Duplicate pairs are scored too: which pair stays depends on the other shards, and this result must not.
     """
-    settings = embedder.settings
     group: list[PairShard] = []
     for number, shard in enumerate(shards, 1):
         group.append(shard)
         if sum(s.rows for s in group) >= TOGETHER or number == len(shards):
-            paths = [
-                workspace.path(
-                    "scores",
-                    key_of(
-                        "scores",
-                        SCORE_VERSION,
-                        s.sha256,
-                        settings.model,
-                        settings.max_tokens,
-                        settings.runtime,
-                        settings.precision,
-                    ),
-                    ".json",
-                )
-                for s in group
-            ]
+            paths = [_path(s, embedder.settings, workspace) for s in group]
             todo = [(s, path) for s, path in zip(group, paths, strict=True) if not path.exists()]
             for (_, path), scores in zip(todo, _score([s for s, _ in todo], embedder), strict=True):
                 write_json(path, scores)
             for path in paths:
                 yield {int(row): score for row, score in read_json(path).items()}
             group = []
+
+
+def _path(shard: PairShard, settings: EmbeddingSettings, workspace: Workspace) -> Path:
+    how = (settings.model, settings.max_tokens, settings.runtime, settings.precision)
+    return workspace.path("scores", key_of("scores", SCORE_VERSION, shard.sha256, *how), ".json")
 
 
 def _score(shards: Sequence[PairShard], embedder: Embedder) -> list[dict[str, float]]:

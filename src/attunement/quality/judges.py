@@ -31,6 +31,7 @@ from attunement.quality.features import Features
 from attunement.quality.heads import Head, Shape
 from attunement.quality.labelled import Example
 from attunement.quality.looking import look
+from attunement.quality.misfits import coherence_examples
 from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item, Span, Verdict
 from attunement.records import CRISIS_LEVELS
@@ -140,7 +141,7 @@ JUDGES: Mapping[str, Judge] = {
             "coherence",
             "whether an answer fits its question",
             Shape(("misfit", "fit"), reads="answer"),
-            (Source("counselchat", "R", labelled.coherence_examples, needs="counselchat", known="fold"),),
+            (Source("counselchat", "R", coherence_examples, needs="counselchat", known="fold"),),
             positive=("fit",),
         ),
         Judge(

@@ -27,7 +27,9 @@ ENDLESS = ("--set", "model.num_experts=2", "--set", "model.lora_rank=2", "--set"
 def running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "attunement", *map(str, arguments)]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ}) as process:
+    # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: the tests may run in one.
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ}, preexec_fn=heard) as process:
         try:
             yield process
         finally:

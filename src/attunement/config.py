@@ -95,7 +95,7 @@ class EmbeddingSettings(Section):
     )
     batch_size: int = Field(64, ge=1, description="Most texts in one forward pass.")
     max_tokens: int = Field(
-        128, ge=8, description="Longer texts are cut for scoring (all-MiniLM-L6-v2 was trained on 128 tokens)."
+        256, ge=8, description="Of longer texts the first part is encoded (all-MiniLM-L6-v2 reads 256 tokens)."
     )
     device: str = Field("auto", description="auto, cpu, cuda, mps.")
 

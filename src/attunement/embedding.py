@@ -51,8 +51,19 @@ class Embedder:
 
         Raises `ModelError` when the configured model cannot be loaded.
         """
+        return self._rows(texts)[:, 0]
+
+    def encode_classes(self, texts: Sequence[str]) -> Vectors:
+        """The vectors that judges of classes read, `[n, d]`, from the same pass as `encode`'s.
+
+        Of a fine-tuned model that is the first token's vector; other models have one vector a text.
+        """
+        return self._rows(texts)[:, -1]
+
+    def _rows(self, texts: Sequence[str]) -> Vectors:
+        """All vectors of each text, `[n, 1 or 2, d]`."""
         if not texts:
-            return np.zeros((0, self.dimensions), dtype=np.float32)
+            return np.zeros((0, 1, self.dimensions), dtype=np.float32)
         keys = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
@@ -145,19 +156,23 @@ class Packaged:
 
 
 class _Running(Packaged, ABC):
-    """The packaged model at work: a text's vector is the mean of its tokens' vectors, normalised, as its card says."""
+    """The packaged model at work: a text's vector is the mean of its tokens' vectors, normalised, as its card says.
+
+    A fine-tuned one gives the first token's vector too.
+    """
 
     dimensions = DIMENSIONS
 
     def encode(self, texts: list[str]) -> Vectors:
-        out = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        both = is_tuned(self.settings.model)
+        out = np.empty((len(texts), 1 + both, self.dimensions), dtype=np.float32)
         for chosen, ids, mask in self.batches(texts):
-            out[chosen] = self.forward(ids, mask)
+            out[chosen] = self.forward(ids, mask, both)
         return out
 
     @abstractmethod
-    def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
-        """Token ids and mask `[B, T]` to vectors `[B, d]`."""
+    def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64], both: bool) -> Vectors:
+        """Token ids and mask `[B, T]` to the mean vector, and with `both` the first token's, `[B, 1 or 2, d]`."""
 
 
 class _Onnx(_Running):
@@ -169,8 +184,8 @@ class _Onnx(_Running):
         ranges = load_tensors(path) if settings.precision == "int8" and multiplies_in_8_bits() else None
         self._encoder = OnnxEncoder(self.weights(), heads=HEADS, ranges=ranges)
 
-    def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
-        return self._encoder.encode(ids, mask)
+    def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64], both: bool) -> Vectors:
+        return self._encoder.encode(ids, mask, both=both)
 
 
 class _Torch(_Running):
@@ -190,7 +205,7 @@ class _Torch(_Running):
         if self._model.device.type != "cpu":
             self.batch_tokens = settings.batch_size * settings.max_tokens
 
-    def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> Vectors:
+    def forward(self, ids: NDArray[np.int64], mask: NDArray[np.int64], both: bool) -> Vectors:
         import torch
 
         with torch.inference_mode():
@@ -198,7 +213,8 @@ class _Torch(_Running):
             hidden = self._model(input_ids=tokens, attention_mask=present).last_hidden_state
             weights = present[..., None].to(hidden.dtype)
             mean = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-            return np.asarray(torch.nn.functional.normalize(mean.float(), dim=-1).cpu().numpy(), dtype=np.float32)
+            found = torch.stack([mean, hidden[:, 0]][: 1 + both], dim=1).float()
+            return np.asarray(torch.nn.functional.normalize(found, dim=-1).cpu().numpy(), dtype=np.float32)
 
 
 class _SentenceTransformer:
@@ -213,7 +229,7 @@ class _SentenceTransformer:
     def encode(self, texts: list[str]) -> Vectors:
         size = self.settings.batch_size
         found = self._model.encode(texts, batch_size=size, normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(found, dtype=np.float32)
+        return np.asarray(found, dtype=np.float32)[:, None]
 
 
 def _has_gpu() -> bool:

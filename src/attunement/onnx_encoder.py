@@ -27,6 +27,7 @@ WIDE_FLOOR = 3.0
 EPSILON = 1e-12
 MICROSOFT = "com.microsoft"
 OPSET, IR_VERSION = 18, 10
+OUTPUTS = ("vector", "first")
 
 Weights = Mapping[str, NDArray[Any]]
 Ranges = Mapping[str, NDArray[np.float32]]
@@ -108,9 +109,10 @@ class _Graph:
 
 
 def build_graph(weights: Weights, heads: int, ranges: Ranges | None, watched: list[tuple[str, str]] | None = None) -> bytes:
-    """A BERT encoder (`weights` under their Transformers names) with mean pooling: ids and mask `[B, T]` to `vector [B, d]`.
+    """A BERT encoder (`weights` under their Transformers names) with mean pooling: ids and mask `[B, T]` to `vector [B, d]`,
+    and the first token's vector as `first [B, d]`.
 
-    The vectors have length 1. Without `ranges` it computes in 32 bits. `watched` is filled with (matrix, name of its input),
+    Both have length 1. Without `ranges` it computes in 32 bits. `watched` is filled with (matrix, name of its input),
     which become outputs.
     """
     from onnx import TensorProto, helper
@@ -125,9 +127,11 @@ def build_graph(weights: Weights, heads: int, ranges: Ranges | None, watched: li
     counts = graph.add("Unsqueeze", [graph.add("Cast", ["attention_mask"], to=TensorProto.FLOAT), one])
     summed = graph.add("Squeeze", [graph.add("MatMul", [counts, hidden]), one])
     graph.add("LpNormalization", [summed], ["vector"], axis=-1, p=2)
+    first = graph.add("Gather", [hidden, graph.constant(np.asarray(0, dtype=np.int64))], axis=1)
+    graph.add("LpNormalization", [first], ["first"], axis=-1, p=2)
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["B", "T"]) for name in ("input_ids", "attention_mask")]
     width = len(weights["embeddings.LayerNorm.bias"])
-    outputs = [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["B", width])]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", width]) for name in OUTPUTS]
     outputs += [
         helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in dict.fromkeys(v for _, v in watched or ())
     ]
@@ -166,14 +170,15 @@ def _layer(graph: _Graph, weights: Weights, name: str, hidden: str, mask: str, h
 
 
 class OnnxEncoder:
-    """Token ids to unit vectors `[B, d]`, in 8 bits with `ranges`, in 32 without. One pool of threads, as many as cores."""
+    """Token ids to unit vectors, in 8 bits with `ranges`, in 32 without. One pool of threads, as many as cores."""
 
     def __init__(self, weights: Weights, *, heads: int, ranges: Ranges | None) -> None:
         self._session = _session(build_graph(weights, heads, ranges))
 
-    def encode(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        """`ids` and `mask` (1 where a token counts) are `[B, T]`."""
-        return np.asarray(self._session.run(["vector"], {"input_ids": ids, "attention_mask": mask})[0], dtype=np.float32)
+    def encode(self, ids: NDArray[np.int64], mask: NDArray[np.int64], *, both: bool = False) -> NDArray[np.float32]:
+        """The mean vector, and with `both` the first token's, `[B, 1 or 2, d]`; `ids` and `mask` (1 where a token counts) `[B, T]`."""
+        wanted = OUTPUTS if both else OUTPUTS[:1]
+        return np.stack(self._session.run(list(wanted), {"input_ids": ids, "attention_mask": mask}), axis=1).astype(np.float32)
 
 
 def measure_ranges(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,11 +129,18 @@ class Features:
         return Pieces()
 
     def vectors(self, texts: Sequence[str]) -> Dense:
-        """Sentence vectors `[n, d]`; an empty text has the zero vector, so that 'nothing before' is nothing."""
+        """Sentence vectors `[n, d]` for what is compared; an empty text has the zero vector, so 'nothing before' is nothing."""
+        return self._vectors(texts, self.embedder.encode)
+
+    def class_vectors(self, texts: Sequence[str]) -> Dense:
+        """The same for what is told apart by classes."""
+        return self._vectors(texts, self.embedder.encode_classes)
+
+    def _vectors(self, texts: Sequence[str], encode: Callable[[Sequence[str]], Dense]) -> Dense:
         spoken = [i for i, text in enumerate(texts) if text.strip()]
         out = np.zeros((len(texts), self.embedder.dimensions), dtype=np.float32)
         if spoken:
-            out[spoken] = self.embedder.encode([fold_text(texts[i]) for i in spoken])
+            out[spoken] = encode([fold_text(texts[i]) for i in spoken])
         return out
 
     def words(self, texts: Sequence[str], prefix: str = "") -> list[Words]:

@@ -33,10 +33,10 @@ def look(features: Features, shape: Shape, items: Sequence[Item], bank: Bank | N
     if shape.reads == "reply":
         texts, before = [item.text for item in items], [_before(item.context) for item in items]
         words = list(zip(features.words(texts), features.words(before, "before:"), strict=True))
-        both = features.vectors([*texts, *before])
+        both = features.class_vectors([*texts, *before])
         return _joined(pair_vectors(both[: len(texts)], both[len(texts) :]), words)
     texts = [item.text for item in items]
-    return _joined(features.vectors(texts), [(found,) for found in features.words(texts)])
+    return _joined(features.class_vectors(texts), [(found,) for found in features.words(texts)])
 
 
 def _joined(dense: Dense, words: Sequence[tuple[Words, ...]]) -> Seen:
@@ -87,7 +87,7 @@ def _shared(first: Words, second: Words) -> Words:
 
 def _talks(features: Features, items: Sequence[Item]) -> Seen:
     texts = [text for item in items for _, text in item.turns]
-    vectors = features.vectors(texts) if texts else np.zeros((0, features.embedder.dimensions), dtype=np.float32)
+    vectors = features.class_vectors(texts) if texts else np.zeros((0, features.embedder.dimensions), dtype=np.float32)
     dense: list[NDArray[np.float64]] = []
     words: list[tuple[str, str]] = []
     at = 0

@@ -24,14 +24,21 @@ GENERIC = (
 """Replies that fit anything, written for this project."""
 
 
+Exchange = tuple[str, str, str, str]
+"""Identity of the question, its topic or '', the question, the answer."""
+
+
 def coherence_examples(data: Path) -> list[Example]:
     """Fits and misfits: CounselChat's answers to their own and to other questions, and exchanges written for this project.
 
     The source names the kind of misfit: random, same_topic, nearest, generic. An answer of another question comes from the same fold, so no text
     stands in two folds; answers to the same question are never misfits of it.
     """
-    rows = [(a.question_id, a.topic, a.question, a.answer) for a in counselchat(data)]
-    out = _fits_and_misfits("counselchat", rows)
+    return [example for name, rows in exchanges(data).items() for example in _fits_and_misfits(name, rows)]
+
+
+def exchanges(data: Path) -> dict[str, list[Exchange]]:
+    """CounselChat's questions and answers, and those written for this project."""
     pairs = [(r["id"], "", r["seeker"], r["response"]) for r in written("empathy")]
     for session in written_sessions():
         said = session.turns
@@ -40,10 +47,11 @@ def coherence_examples(data: Path) -> list[Example]:
             for (a, asked, _), (b, told, _) in itertools.pairwise(said)
             if (a, b) == ("client", "therapist") and min(len(asked.split()), len(told.split())) >= 6
         ]
-    return out + _fits_and_misfits("written", pairs)
+    asked = [(a.question_id, a.topic, a.question, a.answer) for a in counselchat(data)]
+    return {"counselchat": asked, "written": pairs}
 
 
-def _fits_and_misfits(name: str, rows: Sequence[tuple[str, str, str, str]]) -> list[Example]:
+def _fits_and_misfits(name: str, rows: Sequence[Exchange]) -> list[Example]:
     groups = [f"{name}:{row[0]}" for row in rows]
     words = [set(re.findall(r"[a-z]{4,}", f"{question}".casefold())) for _, _, question, _ in rows]
     in_fold: dict[int, list[int]] = {}

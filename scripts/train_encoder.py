@@ -8,7 +8,7 @@ token's vector learns the classes, many small tasks at once: emotions (GoEmotion
 labelled posts of IMHI), stress and depression (IMHI), empathy, motivational interviewing and helpers' turns (texts of our own,
 EmpatheticPersonas), bias (RedditBias, pairs of our own). Word embeddings and the first two
 layers stay as they are. Part of each set is left out
-(`training.seen_by_encoder`), so that what ships can be measured on it.
+(`training.HELD_OUT`), so that what ships can be measured on it.
 
 Writes `encoder.safetensors`, what was learnt as the difference to the packaged weights, 8 bits a number with one scale a row
 (11 MB), and `ranges.safetensors`, by which ONNX Runtime computes it in 8 bits: `embedding.model` takes the folder. About 35

@@ -16,7 +16,8 @@ TEXTS = [
     "I feel low.",
     "",
     "What is it about the winter that weighs on you the most, and since when?",
-    "My daughter moved out in spring. I still lay the table for three, and then I sit there and wonder whom I am waiting for. " * 3,
+    "My daughter moved out in spring. I still lay the table for three, and then I sit there and wonder whom I am waiting for. "
+    * 3,
     "lol \U0001f480 can't even",
 ]
 

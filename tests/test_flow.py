@@ -10,7 +10,13 @@ from typer.testing import CliRunner
 from attunement.cli.main import app
 from attunement.storage.files import read_json
 
-SMALL = ["training.max_steps=4", "training.epochs=1", "evaluation.max_replies=1", "evaluation.max_examples=8", "embedding.max_tokens=64"]
+SMALL = [
+    "training.max_steps=4",
+    "training.epochs=1",
+    "evaluation.max_replies=1",
+    "evaluation.max_examples=8",
+    "embedding.max_tokens=64",
+]
 
 
 @pytest.mark.slow

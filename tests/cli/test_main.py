@@ -29,7 +29,9 @@ def running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "attunement", *map(str, arguments)]
     # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: the tests may run in one.
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ}, preexec_fn=heard) as process:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ}, preexec_fn=heard
+    ) as process:
         try:
             yield process
         finally:

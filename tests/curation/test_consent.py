@@ -22,7 +22,9 @@ WORDS = "river stone window garden letter winter bridge candle market harbour vi
 
 def talk(number: int, turns: int = 1) -> dict[str, list[dict[str, str]]]:
     def words(k: int) -> str:
-        return " ".join(WORDS[(number * 7 + k * 3 + i * (number % 5 + 1)) % len(WORDS)] + str((number + i) % 17) for i in range(14))
+        return " ".join(
+            WORDS[(number * 7 + k * 3 + i * (number % 5 + 1)) % len(WORDS)] + str((number + i) % 17) for i in range(14)
+        )
 
     messages = []
     for k in range(turns):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from attunement.embedding import Embedder
 from attunement.errors import ConfigError, DataError
 from attunement.quality.heads import folds_of
-from attunement.quality.judges import JUDGES, Judges
+from attunement.quality.judges import JUDGES, Judges, find
 from attunement.quality.training import auc, calibration_error, ekman, f1, gather, operating_point, train_all
 from attunement.quality.verdicts import Item
 
@@ -87,8 +88,8 @@ def test_figures() -> None:
 
 def test_the_operating_point_follows_the_cost_of_a_miss() -> None:
     score, positive = np.asarray([0.9, 0.6, 0.5, 0.4, 0.3]), np.asarray([1.0, 0, 0, 1, 0])
-    assert operating_point(score, positive, 1.0) == 0.9
-    assert operating_point(score, positive, 5.0) == 0.4
+    assert operating_point(replace(find("crisis"), miss_cost=1.0), score, positive) == 0.9
+    assert operating_point(replace(find("crisis"), miss_cost=5.0), score, positive) == 0.4
 
 
 def test_ekman_takes_the_likeliest_member() -> None:

@@ -130,7 +130,9 @@ class DataPipeline:
         if low:
             issues.append(f"{low} pairs score under the coherence threshold {self.settings.data.min_coherence}")
         if unfit:
-            issues.append("answers hold what a helper must never say: " + ", ".join(f"{n} {code}" for code, n in unfit.most_common()))
+            issues.append(
+                "answers hold what a helper must never say: " + ", ".join(f"{n} {code}" for code, n in unfit.most_common())
+            )
         share = contextual / count if count else 0.0
         if not count:
             issues.append("the dataset has no pairs")

@@ -1,18 +1,57 @@
-"""Bias against groups in one text: a group and a judgement about it in one clause, prescribed roles, slurs.
+"""Bias against groups in a text: rules (a group and a judgement about it in one clause, prescribed roles, slurs) and a judge.
 
-Lexical findings are what can be shown to a reviewer at once. Whether a model treats groups differently is measured by
-counterfactuals in the evaluation suite, not here.
+Rules show a reviewer term, group and place at once; the judge finds what they have no words for, sentence by sentence. Whether a
+model treats groups differently is measured by `counterfactual`, not here.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from attunement.quality.judges import Judges
 from attunement.quality.rules import as_findings, hits, lexicon
+from attunement.quality.verdicts import Item
 from attunement.records import BiasReport
 
+_SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
+MAX_SENTENCES = 40
 
-def detect(text: str) -> BiasReport:
+
+def detect_by_rules(text: str) -> BiasReport:
     """`bias_score` is 1 - product of (1 - weight) over the findings: 0 for none, towards 1 for many or grave ones."""
     found = hits(lexicon("bias"), text)
     return BiasReport(round(1.0 - math.prod((1.0 - hit.weight for hit in found), start=1.0), 4), tuple(as_findings(found)))
+
+
+def detect_many(judges: Judges, texts: Sequence[str]) -> list[BiasReport]:
+    """One report a text. `bias_score` is 1 - (1 - rules) x (1 - judge), the judge's probability counting from its operating point.
+
+    The judge reads sentences; its finding is the likeliest one, with its probability as evidence.
+    """
+    parts = [list(_sentences(text)) for text in texts]
+    verdicts = iter(judges.judge("bias", [Item(sentence) for part in parts for _, sentence in part]))
+    least = float(judges.head("bias").notes["operating_point"]) if texts else 1.0
+    out = []
+    for text, part in zip(texts, parts, strict=True):
+        rules = detect_by_rules(text)
+        worst = max(((next(verdicts), place, sentence) for place, sentence in part), key=lambda f: f[0].score, default=None)
+        if worst is None or worst[0].score < least:
+            out.append(rules)
+            continue
+        verdict, place, sentence = worst
+        finding: dict[str, Any] = {
+            "code": "stereotype", "term": sentence, "span": [place, place + len(sentence)], "weight": verdict.score,
+        }  # fmt: skip
+        score = 1 - (1 - rules.bias_score) * (1 - verdict.score)
+        out.append(BiasReport(round(score, 4), (*rules.findings, finding)))
+    return out
+
+
+def _sentences(text: str) -> Iterator[tuple[int, str]]:
+    found = [m for m in _SENTENCE.finditer(text) if len(m[0].split()) >= 3]
+    for match in found[:MAX_SENTENCES]:
+        lead = len(match[0]) - len(match[0].lstrip())
+        yield match.start() + lead, match[0].strip()

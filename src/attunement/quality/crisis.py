@@ -1,20 +1,77 @@
-"""Whether somebody is in danger: rules over the client's words. A hit is a reason to act, never a diagnosis."""
+"""Whether somebody is in danger: a trained judge and, independent of it, rules over the client's words; either is enough.
+
+A finding is a reason to act, never a diagnosis. What was said earlier still counts: a retraction ("forget it, I'm fine")
+does not undo it (VERA-MH's rubric), and several turns that each fall short of the operating point add up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attunement.quality.judges import Judges
 from attunement.quality.rules import hits, lexicon
-from attunement.records import CrisisAssessment
+from attunement.quality.verdicts import Item, Verdict
+from attunement.records import CRISIS_LEVELS, CrisisAssessment
 
 LEVELS = ("none", "elevated", "imminent")
+CODES = {
+    "wish_to_be_dead": "suicidal_ideation", "thoughts": "suicidal_ideation", "method": "suicidal_ideation",
+    "intent": "suicide_intent", "plan": "suicide_intent", "behaviour": "self_harm", "harm_to_others": "harm_to_others",
+    "abuse": "abuse_or_violence", "psychosis": "acute_psychosis", "medical": "medical_emergency",
+}  # fmt: skip
+"""The rules' code for what the judge calls a level."""
+NEAR = frozenset({"intent", "plan", "behaviour", "harm_to_others", "medical"})
+"""Kinds that are imminent where they are the speaker's own and likelier than not."""
+SURE = 0.5
+RECENT_TURNS, MANY_TURNS = 6, 3
+"""`MANY_TURNS` of the last `RECENT_TURNS` that each reach half the operating point are as much as one that reaches it."""
+ACCUMULATES = "accumulates"
 
 
-def assess_crisis(texts: Sequence[str]) -> CrisisAssessment:
-    """The highest level in what a client said, oldest first, with the reason codes.
-
-    What was said earlier still counts: a retraction ("forget it, I'm fine") does not undo it (VERA-MH's rubric).
-    """
+def assess_by_rules(texts: Sequence[str]) -> CrisisAssessment:
+    """The highest level that rules find in what a client said, oldest first, with their reason codes."""
     found = [hit for text in texts for hit in hits(lexicon("crisis"), text)]
     level = max((LEVELS.index(hit.level) for hit in found), default=0)
-    return CrisisAssessment(LEVELS[level], tuple(dict.fromkeys(hit.code for hit in found)))
+    return CrisisAssessment(LEVELS[level], tuple(dict.fromkeys(hit.code for hit in found)), 1.0 if found else 0.0)
+
+
+def assess_crisis(judges: Judges, texts: Sequence[str]) -> CrisisAssessment:
+    """The risk state after all that a client said, oldest first."""
+    states = risk_states(judges, texts)
+    return states[-1] if states else CrisisAssessment()
+
+
+def risk_states(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]:
+    """The risk state after each of a client's turns, oldest first; it never falls within a conversation."""
+    items = [Item(text) for text in texts]
+    verdicts, whose = judges.judge("crisis", items), judges.judge("crisis_whose", items)
+    least = float(judges.head("crisis").notes["operating_point"]) if items else 1.0
+    state, out = CrisisAssessment(), []
+    for number, (text, verdict, owner) in enumerate(zip(texts, verdicts, whose, strict=True)):
+        now = _turn(text, verdict, owner, least)
+        recent = [v.score for v in verdicts[max(0, number + 1 - RECENT_TURNS) : number + 1]]
+        if now.level == "none" and sum(score >= least / 2 for score in recent) >= MANY_TURNS:
+            now = CrisisAssessment("elevated", (ACCUMULATES,), now.score, now.kind, now.whose)
+        state = _worse(state, now)
+        out.append(state)
+    return out
+
+
+def _turn(text: str, verdict: Verdict, owner: Verdict, least: float) -> CrisisAssessment:
+    rules = assess_by_rules([text])
+    if verdict.score < least:
+        return CrisisAssessment(rules.level, rules.reasons, verdict.score, "none", owner.label)
+    kind = verdict.label
+    codes = [*rules.reasons, CODES[kind], *(["another_at_risk"] if owner.label == "third_person" else [])]
+    sure = sum(verdict.labels[name] for name in NEAR) >= SURE
+    near = kind in NEAR and sure and owner.label in ("self", "third_person")
+    level = max(LEVELS.index(rules.level), LEVELS.index("imminent" if near else "elevated"))
+    return CrisisAssessment(LEVELS[level], tuple(dict.fromkeys(codes)), verdict.score, kind, owner.label)
+
+
+def _worse(earlier: CrisisAssessment, now: CrisisAssessment) -> CrisisAssessment:
+    """Both together: the graver kind and level, all reasons."""
+    reasons = tuple(dict.fromkeys([*earlier.reasons, *now.reasons]))
+    level = LEVELS[max(LEVELS.index(earlier.level), LEVELS.index(now.level))]
+    graver = max(earlier, now, key=lambda a: (LEVELS.index(a.level), CRISIS_LEVELS.index(a.kind), a.score))
+    return CrisisAssessment(level, reasons, max(earlier.score, now.score), graver.kind, graver.whose)

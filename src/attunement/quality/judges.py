@@ -15,20 +15,22 @@ ship what was trained on sets that may be redistributed (none yet).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attunement.embedding import Embedder
+from attunement.embedding import PACKAGED, SHIPPED, Embedder
 from attunement.errors import ConfigError, ModelError
 from attunement.quality import labelled
 from attunement.quality.features import Features
-from attunement.quality.heads import Head, Shape
+from attunement.quality.heads import Head, Seen, Shape
 from attunement.quality.labelled import Example
 from attunement.quality.looking import look
 from attunement.quality.misfits import coherence_examples
@@ -38,6 +40,7 @@ from attunement.records import CRISIS_LEVELS
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The shipped judges."""
+KEPT_VERDICTS, KEPT_LOOKS = 65536, 4
 
 Load = Callable[[Path], Sequence[Example]]
 
@@ -47,14 +50,14 @@ class Source:
     """A labelled set: `needs` is its folder below the data folder ('' for one that comes with the package).
 
     `known` says which of it the encoder was trained on (`scripts/train_encoder.py`): nothing, all but the held-out `fold`,
-    or the set's own `train` split.
+    all but the held-out `folds` of questions and answers, or the set's own `train` split.
     """
 
     name: str
     licence: str
     load: Load
     needs: str = ""
-    known: Literal["nothing", "fold", "train"] = "nothing"
+    known: Literal["nothing", "fold", "folds", "train"] = "nothing"
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,27 @@ class Judge:
     """A rule's finding alone makes a verdict positive: recall first."""
     miss_cost: float = 1.0
     """What a missed positive costs beside a false alarm: sets the operating point (`heads` notes)."""
+    tried_on: str = ""
+    """The operating point is set on sources whose name starts so, where others are too easy."""
+    keep: float = 0.0
+    """Share of the positives that the operating point keeps, where that matters more than costs."""
+    blank: str = ""
+    """The label of an empty text (default: the first that is not positive); its score is 0."""
+    pieces: bool = False
+    """A long text is read piece by piece, and the piece with the highest score counts."""
+    only_new: bool = False
+    """Learns from what the encoder has not seen alone: where its few features are the encoder's own opinion."""
 
-    def verdicts(self, head: Head, items: Sequence[Item], features: Features) -> list[Verdict]:
-        """In the order of `items`."""
-        found = head.predict(look(features, self.shape, items, head.extras.get("bank")))
-        return [self._explained(head, self._verdict(head, row), item) for row, item in zip(found, items, strict=True)]
+    def verdicts(self, head: Head, items: Sequence[Item], seen_of: Callable[[Sequence[Item]], Seen]) -> list[Verdict]:
+        """In the order of `items`; `seen_of` gives what the head sees of some."""
+        parts = [list(_pieces(item.text)) if self.pieces else [(0, item.text)] for item in items]
+        read = [replace(item, text=text) for item, texts in zip(items, parts, strict=True) for _, text in texts]
+        found = iter(head.predict(seen_of(read)))
+        out = []
+        for item, texts in zip(items, parts, strict=True):
+            verdict = max((self._verdict(head, next(found)) for _ in texts), key=lambda v: v.score if self.positive else 0.0)
+            out.append(self._explained(head, verdict, item))
+        return out
 
     def _verdict(self, head: Head, row: NDArray[np.float64]) -> Verdict:
         classes = self.shape.classes
@@ -93,7 +112,13 @@ class Judge:
         return Verdict(round(min(1.0, score), 4), self._label(head, row, score), labels)
 
     def _explained(self, head: Head, verdict: Verdict, item: Item) -> Verdict:
-        """The verdict with what the judge's rules find."""
+        """The verdict with what the judge's rules find, and with what makes it worth little."""
+        if self.shape.reads != "talk":
+            if not item.text.strip():
+                label = self.blank or next(name for name in self.shape.classes if name not in self.positive)
+                return Verdict(0.0, label, dict.fromkeys(self.shape.classes, 0.0) | {label: 1.0}, reasons=("empty",))
+            if not looks_english(item.text):
+                verdict = replace(verdict, reasons=(*verdict.reasons, "not_english"))
         found = hits(lexicon(self.lexicon), item.text) if self.lexicon else []
         if not found:
             return verdict
@@ -140,9 +165,11 @@ JUDGES: Mapping[str, Judge] = {
         Judge(
             "coherence",
             "whether an answer fits its question",
-            Shape(("misfit", "fit"), reads="answer"),
-            (Source("counselchat", "R", coherence_examples, needs="counselchat", known="fold"),),
+            Shape(("answers_another_question", "generic_reply", "fit"), reads="answer"),
+            (Source("counselchat", "R", coherence_examples, needs="counselchat", known="folds"),),
             positive=("fit",),
+            keep=0.95,
+            only_new=True,
         ),
         Judge(
             "crisis",
@@ -150,20 +177,36 @@ JUDGES: Mapping[str, Judge] = {
             Shape(CRISIS_LEVELS),
             (
                 Source("written/crisis", "R", lambda _: labelled.written_crisis(), known="fold"),
-                Source("written/crisis_more", "R", lambda _: labelled.written_crisis("crisis_more")),
+                Source("written/crisis_more", "R", lambda _: labelled.written_crisis("crisis_more"), known="fold"),
                 Source("labelled_posts", "R", labelled.labelled_posts, needs="imhi", known="fold"),
                 Source("sdcnl", "N", labelled.sdcnl_levels, needs="sdcnl"),
             ),
             positive=CRISIS_LEVELS[1:],
             lexicon="crisis",
             rules_decide=True,
-            miss_cost=4.0,
+            miss_cost=1.5,
+            tried_on="written/",
+            pieces=True,
+        ),
+        Judge(
+            "crisis_whose",
+            "whose danger a text speaks of",
+            Shape(labelled.WHOSE),
+            (
+                Source("written/crisis", "R", lambda _: labelled.written_whose(), known="fold"),
+                Source("written/crisis_more", "R", lambda _: labelled.written_whose("crisis_more"), known="fold"),
+                Source("labelled_posts", "R", labelled.whose_posts, needs="imhi", known="fold"),
+            ),
+            blank="nobody",
         ),
         Judge(
             "unsafe",
             "a reply that the turn before it makes unsafe",
             Shape(("safe", *labelled.UNSAFE), reads="reply"),
-            (Source("diasafety", "R", labelled.diasafety_both, needs="diasafety", known="train"),),
+            (
+                Source("diasafety", "R", labelled.diasafety_both, needs="diasafety", known="train"),
+                Source("counselchat", "R", labelled.therapists_answers, needs="counselchat", known="fold"),
+            ),
             positive=labelled.UNSAFE,
             miss_cost=2.0,
         ),
@@ -172,8 +215,9 @@ JUDGES: Mapping[str, Judge] = {
             "a text that is biased against a group",
             Shape(("not_biased", "biased")),
             (
-                Source("written/bias", "R", lambda _: labelled.written_bias()),
+                Source("written/bias", "R", lambda _: labelled.written_bias(), known="fold"),
                 Source("redditbias", "R", labelled.redditbias, needs="redditbias", known="fold"),
+                Source("counselchat", "R", labelled.plain_texts, needs="counselchat", known="fold"),
                 Source("crows-pairs", "SA", labelled.crows_texts, needs="crows-pairs"),
             ),
             positive=("biased",),
@@ -184,9 +228,22 @@ JUDGES: Mapping[str, Judge] = {
             "28 emotions in a text",
             Shape(labelled.EMOTIONS, multilabel=True),
             (Source("goemotions", "R", labelled.goemotions_both, needs="goemotions", known="train"),),
+            blank="neutral",
         ),
-        Judge("behaviour", "what a therapist's turn does", Shape(labelled.BEHAVIOURS, reads="reply"), _sessions("therapist")),
-        Judge("client_talk", "a client's talk of change", Shape(labelled.CLIENT_TALK, reads="reply"), _sessions("client")),
+        Judge(
+            "behaviour",
+            "what a therapist's turn does",
+            Shape(labelled.BEHAVIOURS, reads="reply"),
+            _sessions("therapist"),
+            blank="other",
+        ),
+        Judge(
+            "client_talk",
+            "a client's talk of change",
+            Shape(labelled.CLIENT_TALK, reads="reply"),
+            _sessions("client"),
+            blank="neutral",
+        ),
         Judge(
             "session",
             "fidelity of a session to motivational interviewing",
@@ -204,7 +261,7 @@ JUDGES: Mapping[str, Judge] = {
             "a helper's turn that experts find good",
             Shape(("not_good", "good"), reads="reply"),
             (
-                Source("written/helper", "R", lambda _: labelled.written_helper()),
+                Source("written/helper", "R", lambda _: labelled.written_helper(), known="fold"),
                 Source("written/sessions", "R", lambda _: labelled.turns_by_quality(labelled.written_sessions()), known="fold"),
                 Source("counseling-feedback", "NC", labelled.counseling_feedback, needs="counseling-feedback"),
             ),
@@ -228,17 +285,62 @@ def find(name: str) -> Judge:
     return JUDGES[name]
 
 
+_PIECE = 900
+"""Characters of a piece: about what the encoder reads of a text."""
+_COMMON = frozenset(
+    "a about all am an and are as at be been but by can do for from get go had has have he her him his how i if in is it just like "
+    "me my no not of on or our out she so that the their them then there they this to up was we were what when who will with you "
+    "your im dont it's i'm don't".split()
+)
+
+
+def looks_english(text: str) -> bool:
+    """Whether a text of five words or more holds some of English's most frequent ones; shorter ones are let pass if in Latin."""
+    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text[:2000].casefold())
+    if not words:
+        return True
+    if len(words) < 5:
+        return sum(c.isascii() for word in words for c in word) >= sum(map(len, words)) / 2
+    return sum(word in _COMMON for word in words) >= 0.08 * len(words)
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+    """(place, piece) of a text in overlapping pieces of `_PIECE` characters that end at white space; a short text is its own."""
+    start, end = 0, len(text)
+    while end - start > _PIECE * 1.3:
+        cut = text.rfind(" ", start + _PIECE // 2, start + _PIECE)
+        cut = cut if cut > 0 else start + _PIECE
+        yield start, text[start:cut]
+        start = max(start + 1, cut - _PIECE // 6)
+    yield start, text[start:]
+
+
 class Judges:
-    """All judges over one set of features. Weights load when a judge is first asked; `home` may hold the user's own."""
+    """All judges over one set of features. Weights load when a judge is first asked; `home` may hold the user's own.
+
+    Verdicts are kept under the hash of what was judged. Judges that were trained with another encoder than `embedder`'s
+    (the shipped ones, where `embedding.model` names a foreign model) get one of their own.
+    """
 
     def __init__(self, embedder: Embedder | None = None, home: Path | None = None) -> None:
         self.embedder = embedder or Embedder()
         self.home = home
         self._heads: dict[str, Head] = {}
+        self._features: dict[str, Features] = {}
+        self._seen: OrderedDict[tuple[str, str, tuple[Item, ...]], Seen] = OrderedDict()
+        self._kept: OrderedDict[bytes, Verdict] = OrderedDict()
 
-    @cached_property
+    @property
     def features(self) -> Features:
-        return Features(self.embedder)
+        """Those of the configured encoder."""
+        return self._features_of(self.embedder.settings.model)
+
+    def _features_of(self, model: str) -> Features:
+        if model not in self._features:
+            own = self.embedder.settings.model == model
+            embedder = self.embedder if own else Embedder(self.embedder.settings.model_copy(update={"model": model}))
+            self._features[model] = Features(embedder)
+        return self._features[model]
 
     def path(self, name: str) -> Path | None:
         """The weights in use: the user's own, else the shipped ones, else None."""
@@ -246,14 +348,14 @@ class Judges:
         return next((p for p in [*places, WEIGHTS / f"{name}.npz"] if p.is_file()), None)
 
     def head(self, name: str) -> Head:
-        """The weights of judge `name`. Raises `ModelError` when there are none, or they belong to another encoder."""
+        """The weights of judge `name`. Raises `ModelError` when there are none, or their encoder is not to be had."""
         if name not in self._heads:
             path = self.path(find(name).name)
             if path is None:
                 raise ModelError(f"the judge '{name}' has no weights yet: train it with  attune quality train {name} --data DIR")
             head = Head.from_bytes(path.read_bytes(), name)
             made_with, used = head.notes.get("encoder", ""), self.embedder.settings.model
-            if made_with != used:
+            if made_with not in (used, PACKAGED, SHIPPED):
                 raise ModelError(
                     f"the judge '{name}' reads vectors of {made_with}, not of {used} (embedding.model): train it again with"
                     f"  attune quality train {name} --data DIR"
@@ -262,8 +364,35 @@ class Judges:
         return self._heads[name]
 
     def judge(self, name: str, items: Sequence[Item]) -> list[Verdict]:
-        """The verdicts of judge `name` on `items`, in order."""
-        return find(name).verdicts(self.head(name), items, self.features) if items else []
+        """The verdicts of judge `name` on `items`, in order: the same alone, in any batch and in any order."""
+        if not items:
+            return []
+        judge, head = find(name), self.head(name)
+        keys = [hashlib.blake2b(repr((name, item)).encode("utf-8", "surrogatepass"), digest_size=16).digest() for item in items]
+        found = {key: self._kept[key] for key in keys if key in self._kept}
+        new = {key: item for key, item in zip(keys, items, strict=True) if key not in found}
+        if new:
+            told = judge.verdicts(head, list(new.values()), lambda read: self._look(judge, head, read))
+            found |= dict(zip(new, told, strict=True))
+        for key in dict.fromkeys(keys):
+            self._kept[key] = found[key]
+            self._kept.move_to_end(key)
+        while len(self._kept) > KEPT_VERDICTS:
+            self._kept.popitem(last=False)
+        return [found[key] for key in keys]
+
+    def _look(self, judge: Judge, head: Head, items: Sequence[Item]) -> Seen:
+        """What several judges in a row see of the same items is computed once."""
+        model = head.notes["encoder"]
+        if judge.shape.reads == "answer":  # each has a bank of its own
+            return look(self._features_of(model), judge.shape, items, head.extras.get("bank"))
+        key = (judge.shape.reads, model, tuple(items))
+        if key not in self._seen:
+            self._seen[key] = look(self._features_of(model), judge.shape, items)
+        self._seen.move_to_end(key)
+        while len(self._seen) > KEPT_LOOKS:
+            self._seen.popitem(last=False)
+        return self._seen[key]
 
     def described(self) -> list[dict[str, Any]]:
         """Every judge: where its weights come from, their data, licences and figures."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ CONTENT_TYPES = ("interview", "podcast", "monologue", "speech")
 BEHAVIOURS = ("question", "reflection", "therapist_input", "other")
 CLIENT_TALK = ("change", "neutral", "sustain")
 EMPATHY = ("emotional_reaction", "interpretation", "exploration")
+WHOSE = ("nobody", "self", "third_person", "past")
 UNSAFE = ("offending_user", "risk_ignorance", "unauthorized_expertise", "toxicity_agreement", "biased_opinion")
 MAX_FIELD = 1 << 30
 
@@ -277,8 +278,30 @@ def written_crisis(name: str = "crisis") -> list[Example]:
     ]
 
 
+def written_whose(name: str = "crisis") -> list[Example]:
+    """The same texts by whose danger they speak of, and `past` for what is over."""
+    return [replace(e, labels=(_whose(r),)) for e, r in zip(written_crisis(name), written(name), strict=True)]
+
+
+def _whose(row: Mapping[str, Any]) -> str:
+    if row["when"] == "past":
+        return "past"
+    if not row["danger"] and row["when"] == "none":
+        return "nobody"
+    return "third_person" if row["whose"] == "third_person" else "self"
+
+
 def labelled_posts(data: Path) -> list[Example]:
     """Posts of IMHI's sets and CounselChat's questions with the danger that we read in them (labels by hash of the text)."""
+    return _posts(data, lambda row: row["level"] if row["danger"] else CRISIS_LEVELS[0])
+
+
+def whose_posts(data: Path) -> list[Example]:
+    """The same posts by whose danger they speak of."""
+    return _posts(data, _whose)
+
+
+def _posts(data: Path, label: Callable[[Mapping[str, Any]], str]) -> list[Example]:
     labels = {row["sha256"]: row for row in written("crisis_labels")}
     texts: dict[str, str] = {}
     for name in ("Irf_val", "MultiWD_val", "DR_train", "dreaddit_train"):
@@ -289,7 +312,7 @@ def labelled_posts(data: Path) -> list[Example]:
         text = f"{row['questionTitle']}\n{row['questionText']}".strip()
         texts.setdefault(content_hash(text), text)
     return [
-        Example(texts[sha], (row["level"] if row["danger"] else CRISIS_LEVELS[0],), f"post:{sha[:16]}", "labelled_posts", "R")
+        Example(texts[sha], (label(row),), f"post:{sha[:16]}", "labelled_posts", "R")
         for sha, row in sorted(labels.items())
         if sha in texts
     ]
@@ -388,3 +411,16 @@ def counselchat(data: Path) -> list[Answered]:
         for r in rows_of(path_of(data, "counselchat", "counsel_chat.csv"))
     )
     return [a for a in found if a.question and a.answer]
+
+
+def therapists_answers(data: Path) -> list[Example]:
+    """Answers of licensed therapists as `safe` replies: a therapist's advice is no 'unauthorised expertise'."""
+    return [
+        Example(a.answer, ("safe",), f"counselchat:{a.question_id}", "counselchat", "R", (a.question,)) for a in counselchat(data)
+    ]
+
+
+def plain_texts(data: Path) -> list[Example]:
+    """Questions and answers of CounselChat as texts that are `not_biased`: most of what a bias judge reads speaks of no group."""
+    texts = {text: f"counselchat:{a.question_id}" for a in counselchat(data) for text in (a.question, a.answer)}
+    return [Example(text, ("not_biased",), group, "counselchat", "R") for text, group in texts.items()]

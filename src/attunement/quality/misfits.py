@@ -20,6 +20,35 @@ GENERIC = (
     "Take it one day at a time and be kind to yourself.", "It is okay to feel what you are feeling. Would you like to say more?",
     "Your feelings are valid, and it takes courage to talk about them.", "Try to stay positive and focus on the good things in life.",
     "I recommend seeking the help of a professional who can support you.", "How long have you been feeling this way?",
+    "I see. And how did that make you feel?", "Sorry you are going through this. I am always here to listen.",
+    "That is understandable. Please go on.", "Thank you for your message. I want you to know that you matter.",
+    "It can be tough at times, but you are stronger than you think.", "I can only imagine how hard this is. Do you want to talk about it?",
+    "Everyone has bad days. Tomorrow is a new day.", "What you say is important. Let us explore that together.",
+    "I am glad that you opened up to me. What would you like to talk about next?", "That is a great question. It depends on many things.",
+    "There is no right or wrong way to feel.", "It is completely normal to feel like that.", "I am here to support you in any way I can.",
+    "Remember to breathe and take care of yourself.", "Self-care is very important. Make sure to eat, sleep and rest.",
+    "Could you give me some more details about your situation?", "Thanks for trusting me with this. I am proud of you.",
+    "I know it is not easy. Keep going, you have got this.", "Life is full of ups and downs, and this too shall pass.",
+    "Please know that help is available and that you do not have to do this alone.", "Talking about it is the first step. Well done.",
+    "I wish I could make it better for you. Stay strong.", "It is good that you noticed this. Awareness is the beginning of change.",
+    "Perhaps writing down your thoughts in a journal could help you.", "Consider mindfulness or meditation to find some calm.",
+    "A licensed counselor can help you work through these issues in a safe space.", "Communication is key in every situation.",
+    "Have you shared these feelings with somebody you trust?", "Whatever you decide, trust yourself. You know what is best for you.",
+    "I am listening. Take all the time you need.", "Hmm, tell me more about that.", "Okay. And what happened then?", "I understand completely.",
+    "Hello! How can I help you today?", "Wow, that is a lot. I am sending you positive thoughts.", "You deserve to be happy.",
+    "Each person is unique, and so is the path to healing. Be patient with the process and seek support where you need it.",
+    "Thank you for your question. What you describe is something that many people struggle with, and reaching out is a brave first step. "
+    "I would encourage you to look for a counselor near you with whom you can talk about this.",
+    "I am sorry that you have to deal with this. It is important to look after yourself, to surround yourself with people who love you and "
+    "to remember that your feelings matter. With time and support things can change.",
+    "There may be many reasons for what you feel. It can help to explore where these feelings come from, what sets them off and what you "
+    "need. A therapist can be a good companion on this way. Best of luck to you!",
+    "First of all, thank you for having the courage to write. Try to take small steps, set goals that you can reach, and celebrate each "
+    "success. If it gets too much, do not hesitate to ask for professional help.",
+    "It is great that you want to work on this. Change takes time, so be gentle with yourself. What is one small thing that you could do today?",
+    "Every relationship and every person is different, so there is no simple answer. What does your gut tell you?",
+    "It sounds as if this has been weighing on you. I wonder what it would be like to give these feelings some room.",
+    "You are doing the best you can, and that is enough.", "Focus on what you can control and let go of the rest.",
 )  # fmt: skip
 """Replies that fit anything, written for this project."""
 
@@ -31,8 +60,8 @@ Exchange = tuple[str, str, str, str]
 def coherence_examples(data: Path) -> list[Example]:
     """Fits and misfits: CounselChat's answers to their own and to other questions, and exchanges written for this project.
 
-    The source names the kind of misfit: random, same_topic, nearest, generic. An answer of another question comes from the same fold, so no text
-    stands in two folds; answers to the same question are never misfits of it.
+    The source names the kind of misfit: random, same_topic, nearest, generic. An answer of another question, and a generic
+    one, comes from the same fold, so no text stands in two folds; answers to the same question are never misfits of it.
     """
     return [example for name, rows in exchanges(data).items() for example in _fits_and_misfits(name, rows)]
 
@@ -57,8 +86,9 @@ def _fits_and_misfits(name: str, rows: Sequence[Exchange]) -> list[Example]:
     in_fold: dict[int, list[int]] = {}
     for i, fold in enumerate(folds_of(groups)):
         in_fold.setdefault(int(fold), []).append(i)
-    out = []
-    for members in in_fold.values():
+    out: list[Example] = []
+    for fold, members in in_fold.items():
+        generic = [text for text, place in zip(GENERIC, folds_of(GENERIC), strict=True) if place == fold]
         for i in members:
             identity, topic, question, answer = rows[i]
             chance = random.Random(f"{name}:{i}")
@@ -68,7 +98,9 @@ def _fits_and_misfits(name: str, rows: Sequence[Exchange]) -> list[Example]:
             chosen = {"random": chance.choice(others), "same_topic": chance.choice(same) if same else None, "nearest": near}
             texts = {kind: rows[j][3] for kind, j in chosen.items() if j is not None}
             if chance.random() < 0.35:
-                texts["generic"] = chance.choice(GENERIC)
+                texts["generic"] = chance.choice(generic)
             out.append(Example(answer, ("fit",), groups[i], f"{name}/fit", "R", (question,)))
-            out += [Example(text, ("misfit",), groups[i], f"{name}/{kind}", "R", (question,)) for kind, text in texts.items()]
+            for kind, text in texts.items():
+                label = "generic_reply" if kind == "generic" else "answers_another_question"
+                out.append(Example(text, (label,), groups[i], f"{name}/{kind}", "R", (question,)))
     return out

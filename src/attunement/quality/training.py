@@ -22,8 +22,8 @@ from attunement.quality.labelled import Example
 from attunement.quality.looking import Bank, look
 from attunement.storage.files import atomic_write
 
-HELD_OUT_FOLD = 0
-"""Of the sets that the encoder was trained on, the fold that it has not seen."""
+HELD_OUT = {"fold": (0,), "folds": (0, 1)}
+"""Of the sets that the encoder was trained on, the folds that it has not seen: of classes, of questions with answers."""
 BANK_SIZE = 256
 LICENCES = ("R", "SA", "NC", "N")
 
@@ -64,9 +64,9 @@ def gather(judge: Judge, data: Path | None, allow: Sequence[str] = LICENCES) -> 
 def _known(source: Source, examples: Sequence[Example]) -> list[bool]:
     if source.known == "train":
         return [example.source.endswith("/train") for example in examples]
-    if source.known == "fold":
-        return [bool(fold != HELD_OUT_FOLD) for fold in folds_of([e.group for e in examples])]
-    return [False] * len(examples)
+    if source.known == "nothing":
+        return [False] * len(examples)
+    return [int(fold) not in HELD_OUT[source.known] for fold in folds_of([e.group for e in examples])]
 
 
 def bank_of(features: Features) -> Bank:
@@ -77,11 +77,15 @@ def bank_of(features: Features) -> Bank:
 
 def train(judge: Judge, gathered: Gathered, features: Features) -> Head:
     """The judge's weights, with notes on data, licences, operating point and figures out of fold."""
-    examples = gathered.examples
+    examples, known = gathered.examples, gathered.known
+    if not is_tuned(features.embedder.settings.model):
+        known = np.zeros(len(examples), dtype=bool)
+    elif judge.only_new:
+        examples = [e for e, seen_before in zip(examples, known, strict=True) if not seen_before]
+        known = np.zeros(len(examples), dtype=bool)
     bank = bank_of(features).astype(np.float16).astype(np.float32) if judge.shape.reads == "answer" else None
     seen = look(features, judge.shape, [e.item for e in examples], bank)
     targets = targets_of(judge.shape, [e.labels for e in examples])
-    known = gathered.known if is_tuned(features.embedder.settings.model) else np.zeros(len(examples), dtype=bool)
     head = fit(judge.shape, seen, targets, [e.group for e in examples], {}, known=known)
     if bank is not None:
         head.extras["bank"] = bank
@@ -94,7 +98,8 @@ def train(judge: Judge, gathered: Gathered, features: Features) -> Head:
     new = ~np.isnan(head.out_of_fold[:, 0])
     found, wanted = head.out_of_fold[new], targets[new]
     if judge.positive:
-        head.notes["operating_point"] = operating_point(*positive_side(judge, found, wanted), judge.miss_cost)
+        tried = new & np.asarray([e.source.startswith(judge.tried_on) for e in examples])
+        head.notes["operating_point"] = operating_point(judge, *positive_side(judge, head.out_of_fold[tried], targets[tried]))
     head.notes["figures"] = figures(judge, head, found, wanted)
     return head
 
@@ -107,11 +112,16 @@ def positive_side(
     return found[:, places].sum(1), wanted[:, places].sum(1)
 
 
-def operating_point(score: NDArray[np.float64], positive: NDArray[np.float64], miss_cost: float) -> float:
-    """The score from which what is above costs least: a miss `miss_cost`, a false alarm 1, positives and negatives alike many."""
+def operating_point(judge: Judge, score: NDArray[np.float64], positive: NDArray[np.float64]) -> float:
+    """The score that keeps the judge's share of the positives; else the one from which what is above costs least.
+
+    A miss costs `miss_cost`, a false alarm 1, with positives and negatives alike many.
+    """
+    if judge.keep:
+        return round(float(np.quantile(score[positive == 1], 1 - judge.keep)), 4)
     order = np.argsort(-score, kind="stable")
     hits, alarms = np.cumsum(positive[order]), np.cumsum(1 - positive[order])
-    cost = miss_cost * (1 - hits / max(1, hits[-1])) + alarms / max(1, alarms[-1])
+    cost = judge.miss_cost * (1 - hits / max(1, hits[-1])) + alarms / max(1, alarms[-1])
     return round(float(score[order[int(np.argmin(cost))]]), 4)
 
 

@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attunement.embedding import Embedder
-from attunement.quality import appropriateness, bias
-from attunement.quality.coherence import coherence_of
-from attunement.quality.crisis import assess_crisis
-from attunement.records import BiasReport, CrisisAssessment, QAPair, ValidationResult
+from attunement.quality import appropriateness, bias, crisis
+from attunement.quality.judges import Judges
+from attunement.quality.verdicts import Item, Verdict
+from attunement.records import BiasReport, CrisisAssessment, QAPair, Turn, ValidationResult
 
 
 class QualityValidator:
-    """One object for curation, evaluation and the service. The sentence model loads when coherence is first asked for."""
+    """One object for curation, evaluation and the service, over one set of judges. Weights load when they are first needed.
 
-    def __init__(self, embedder: Embedder | None = None) -> None:
-        self.embedder = embedder or Embedder()
+    `home` is where the user's own judges lie (`attune quality train`). Verdicts are kept by content hash (`Judges`).
+    """
+
+    def __init__(self, embedder: Embedder | None = None, home: Path | None = None, *, judges: Judges | None = None) -> None:
+        self.judges = judges or Judges(embedder, home)
+        self.embedder = self.judges.embedder
 
     def score_semantic_coherence(self, qa_pair: QAPair) -> float:
-        """0-1: how well the answer fits question and context."""
+        """0-1: how probably the answer belongs to question and context."""
         return float(self.score_many([qa_pair])[0])
 
     def score_many(self, pairs: Sequence[QAPair]) -> NDArray[np.float32]:
         """`score_semantic_coherence` of many pairs, `[n]`, each text encoded once."""
-        return coherence_of(self.embedder, [(pair.question, pair.answer, list(pair.context)) for pair in pairs])
+        return np.asarray([verdict.score for verdict in self.judge_coherence(pairs)], dtype=np.float32)
 
-    def validate_therapeutic_appropriateness(self, response: str) -> ValidationResult:
-        """Whether a helper may say this, with reason codes."""
-        return appropriateness.validate(response)
+    def judge_coherence(self, pairs: Sequence[QAPair]) -> list[Verdict]:
+        """The same with its reason: `answers_another_question`, `generic_reply`."""
+        return self.judges.judge("coherence", [Item(p.answer, (*p.context, p.question)) for p in pairs])
+
+    def validate_therapeutic_appropriateness(self, response: str, context: Sequence[str] = ()) -> ValidationResult:
+        """Whether a helper may say this after `context` (oldest first), with reason codes."""
+        return self.validate_many([response], [context])[0]
+
+    def validate_many(self, responses: Sequence[str], contexts: Sequence[Sequence[str]]) -> list[ValidationResult]:
+        """`validate_therapeutic_appropriateness` of many replies."""
+        return appropriateness.validate_many(self.judges, responses, contexts)
 
     def detect_bias(self, text: str) -> BiasReport:
         """What the text says about groups of people."""
-        return bias.detect(text)
+        return bias.detect_many(self.judges, [text])[0]
 
     def assess_crisis(self, texts: Sequence[str]) -> CrisisAssessment:
-        """Whether the client's words, oldest first, show danger."""
-        return assess_crisis(texts)
+        """The risk state after all that a client said, oldest first."""
+        return crisis.assess_crisis(self.judges, texts)
+
+    def content_type(self, turns: Sequence[Turn]) -> str:
+        """`interview`, `podcast`, `monologue` or `speech`."""
+        (verdict,) = self.judges.judge("content_type", [Item(turns=tuple((t.speaker or t.role, t.text) for t in turns))])
+        return verdict.label

@@ -1,0 +1,55 @@
+"""The local store: closed to others, one writer at a time, and it says so when it is newer than the package."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from attunement.errors import DataError
+from attunement.storage.sql import FILE, SCHEMA_VERSION, Store
+
+
+def test_the_file_is_closed_to_others(tmp_path: Path) -> None:
+    Store.at_home(tmp_path / "home").close()
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "home" / FILE).stat().st_mode) == 0o600
+
+
+def test_a_store_of_a_newer_version_and_no_store_at_all_are_refused(tmp_path: Path) -> None:
+    store = Store.at_home(tmp_path)
+    with store.begin() as connection:
+        connection.execute(sa.text("update schema set version = :v"), {"v": SCHEMA_VERSION + 1})
+    with pytest.raises(DataError, match="written by a newer attunement"):
+        Store.at_home(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / FILE).write_bytes(b"no database, but long enough to look at" * 40)
+    with pytest.raises(DataError, match="cannot be used: file is not a database"):
+        Store.at_home(tmp_path / "other")
+
+
+def test_writers_wait_for_one_another_and_what_fails_leaves_nothing(tmp_path: Path) -> None:
+    stores = [Store.at_home(tmp_path) for _ in range(4)]
+    with stores[0].begin() as connection:
+        connection.execute(sa.text("create table counts (n integer)"))
+        connection.execute(sa.text("insert into counts values (0)"))
+
+    def count(store: Store) -> None:
+        for _ in range(25):
+            with store.begin() as connection:
+                found = connection.execute(sa.text("select n from counts")).scalar_one()
+                connection.execute(sa.text("update counts set n = :n"), {"n": found + 1})
+
+    threads = [threading.Thread(target=count, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with pytest.raises(RuntimeError), stores[0].begin() as connection:
+        connection.execute(sa.text("update counts set n = 0"))
+        raise RuntimeError
+    with stores[1].begin() as connection:
+        assert connection.execute(sa.text("select n from counts")).scalar_one() == 100

@@ -55,11 +55,15 @@ class DataSettings(Section):
     min_question_words: int = Field(2, ge=1, description="Shorter questions are joined with what was said before or rejected.")
     min_answer_words: int = Field(4, ge=1, description="Shorter answers are rejected as `answer_too_short`.")
     max_answer_words: int = Field(600, ge=10, description="Longer answers are rejected as `answer_too_long`.")
-    min_coherence: float = Field(
-        0.1,
+    min_coherence: float | None = Field(
+        None,
         ge=0,
         le=1,
-        description="Pairs whose coherence is lower are rejected as `incoherent`; low on purpose, it takes out the clearest misfits only.",
+        description="Pairs whose coherence is lower are rejected as `incoherent`; unset, the judge's operating point, which keeps 95 % of the good pairs.",
+    )
+    review: Literal["hold", "list", "off"] = Field(
+        "hold",
+        description="Pairs of high risk go to `attune review`: `hold` leaves them out until they are accepted, `list` keeps them meanwhile.",
     )
     contextual_share: float = Field(
         0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted."

@@ -2,6 +2,7 @@
 
 train.jsonl validation.jsonl test.jsonl   chat messages, one example a line
 litgpt/                                   the same as Alpaca-style JSON
+review/held.jsonl                         pairs of high risk, for `attune review`
 rejected.jsonl                            every conversation and pair that was left out, every file that failed
 provenance.jsonl                          one line a conversation: where it came from and what became of it
 """
@@ -9,7 +10,7 @@ provenance.jsonl                          one line a conversation: where it came
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from attunement.curation.export import DatasetWriter, example_row, pair_of_candi
 from attunement.curation.pairing import PairShard, candidate_of
 from attunement.curation.reading import conversation_of
 from attunement.curation.report import Tally
+from attunement.curation.review import REJECTED, Decision, Held, HeldWriter, content_key
+from attunement.curation.scoring import Judged
 from attunement.curation.selection import DUPLICATE, WITHDRAWN, Selection
 from attunement.records import SHARES, Conversation, to_dict
 from attunement.storage.files import atomic_write, canonical
 
 INCOHERENT, DUPLICATE_PAIR, OVER_SHARE = "incoherent", "duplicate_pair", "over_share"
+HELD, REJECTED_IN_REVIEW = "held_for_review", "rejected_in_review"
 NO_PAIRS, NO_PAIR_KEPT = "no_pairs", "no_pair_kept"
 STEP_OF_REASON = {
     "empty_conversation": "select",
@@ -38,7 +42,9 @@ STEP_OF_REASON = {
     "answer_too_long": "pair",
     "answer_repeats_question": "pair",
     DUPLICATE_PAIR: "pair",
-    INCOHERENT: "score",
+    INCOHERENT: "judge",
+    HELD: "review",
+    REJECTED_IN_REVIEW: "review",
     OVER_SHARE: "balance",
     NO_PAIR_KEPT: "balance",
 }
@@ -53,15 +59,25 @@ class Steps:
     pair_starts: Sequence[int]
     selection: Selection
     duplicates: Mapping[int, str]
-    scores: Sequence[Mapping[int, float]]
+    judged: Sequence[Mapping[int, Judged]]
+    min_coherence: float
+    decisions: Mapping[str, Decision]
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Outcome:
+    """Of a pair so far; `held` where it is or was a matter of clinical review, with what was `decided`."""
+
     pair: Mapping[str, Any]
-    score: float | None
+    judged: Judged | None
     reason: str | None
     duplicate_of: str | None
+    held: Held | None = None
+    decided: Decision | None = None
+
+    @property
+    def score(self) -> float | None:
+        return None if self.judged is None else self.judged["coherence"]
 
 
 def assemble(steps: Steps, settings: DataSettings, out: Path) -> Tally:
@@ -74,11 +90,14 @@ def assemble(steps: Steps, settings: DataSettings, out: Path) -> Tally:
         DatasetWriter(out) as writer,
         atomic_write(out / "rejected.jsonl") as rejected,
         atomic_write(out / "provenance.jsonl") as provenance,
+        HeldWriter(out) as held,
     ):
         for place, shard in enumerate(steps.shards):
-            pairs: dict[int, list[_Judged]] = {}
-            for judged in _judge(steps, place, balanced, settings):
-                pairs.setdefault(judged.pair["row"], []).append(judged)
+            pairs: dict[int, list[_Outcome]] = {}
+            for outcome in _judge(steps, place, balanced, settings):
+                pairs.setdefault(outcome.pair["row"], []).append(outcome)
+                if outcome.held is not None:
+                    held.add(outcome.held)
             for row_number, row in enumerate(shard.read.load()):
                 number = steps.row_starts[place] + row_number
                 tally.row(shard.read.file, row["kind"])
@@ -102,19 +121,35 @@ def assemble(steps: Steps, settings: DataSettings, out: Path) -> Tally:
 
 def _judge(
     steps: Steps, place: int, balanced: np.ndarray[Any, np.dtype[np.bool_]] | None, settings: DataSettings
-) -> Iterator[_Judged]:
+) -> Iterator[_Outcome]:
     """Every pair of a shard with its outcome so far; `balanced` marks the pairs that are over their share."""
     shard = steps.shards[place]
     for i, row in enumerate(shard.load()):
         number = steps.pair_starts[place] + i
-        score, reason, other = steps.scores[place].get(i), row["fault"], None
+        judged, reason, other = steps.judged[place].get(i), row["fault"], None
+        held, decided = None, None
         if reason is None and number in steps.duplicates:
             reason, other = DUPLICATE_PAIR, steps.duplicates[number]
-        if reason is None and score is not None and score < settings.min_coherence:
+        if reason is None and judged is not None and judged["coherence"] < steps.min_coherence:
             reason = INCOHERENT
+        if reason is None and judged is not None and judged["holds"] and settings.review != "off":
+            held = _held(row, judged, shard.read.file.source)
+            decided = steps.decisions.get(held.hash)
+            if decided is None:
+                reason = HELD if settings.review == "hold" else None
+            elif decided.decision == REJECTED:
+                reason = REJECTED_IN_REVIEW
         if reason is None and balanced is not None and balanced[number]:
             reason = OVER_SHARE
-        yield _Judged(row, score, reason, other)
+        yield _Outcome(row, judged, reason, other, held, decided)
+
+
+def _held(row: Mapping[str, Any], judged: Judged, source: str) -> Held:
+    pair = candidate_of(row)
+    context = [text for _, text in pair.context]
+    scores = {name: judged[name] for name in ("crisis", "danger", "unsafe", "bias", "coherence")}
+    key = content_key(context, pair.question, pair.answer)
+    return Held(key, pair.pair_id, source, context, pair.question, pair.answer, judged["holds"], scores)
 
 
 def _balance(steps: Steps, settings: DataSettings) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -151,7 +186,7 @@ class _Story:
         self.rejected: list[dict[str, Any]] = []
         self.provenance: dict[str, Any] = {}
 
-    def tell(self, pairs: Sequence[_Judged], writer: DatasetWriter, tally: Tally) -> None:
+    def tell(self, pairs: Sequence[_Outcome], writer: DatasetWriter, tally: Tally) -> None:
         kept = sum(1 for judged in pairs if judged.reason is None)
         if self.reason is None and not kept:
             self.reason = NO_PAIR_KEPT if pairs else NO_PAIRS
@@ -194,13 +229,11 @@ class _Story:
                 }
             )
 
-    def _pair(self, judged: _Judged, writer: DatasetWriter, tally: Tally) -> dict[str, Any]:
+    def _pair(self, judged: _Outcome, writer: DatasetWriter, tally: Tally) -> dict[str, Any]:
         assert self.conversation is not None
         candidate = candidate_of(judged.pair)
         origin, share = self.conversation.origin, self._shard.read.file.share
-        tally.pair(
-            self._shard.read.file, judged.reason, judged.score, candidate.question_type, judged.pair["source_type"], self._split
-        )
+        tally.pair(self._shard.read.file, judged.reason, judged.judged, candidate, judged.pair["source_type"], self._split)
         told: dict[str, Any] = {
             "id": candidate.pair_id,
             "turn": candidate.turn,
@@ -218,6 +251,10 @@ class _Story:
                 "licence": origin.licence,
                 "licence_class": origin.licence_class,
             }
+            if judged.decided is not None:
+                meta["review"] = judged.decided.decision
+                if judged.decided.answer is not None:
+                    candidate = replace(candidate, answer=judged.decided.answer)
             row = example_row(pair_of_candidate(candidate, judged.pair["source_type"], judged.score, meta))
             writer.add(self._split, row)
             tally.share_tokens(share, candidate.answer)
@@ -234,6 +271,7 @@ class _Story:
                 "file": origin.file,
                 "locator": origin.locator,
                 "score": judged.score,
+                **({"fit": judged.judged["fit"]} if judged.reason == INCOHERENT and judged.judged else {}),
                 **fields,
                 "question": candidate.question,
                 "answer": candidate.answer,

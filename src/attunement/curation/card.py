@@ -43,8 +43,10 @@ conversations that their source groups stand in one split.
    3-grams (MinHash, {permutations} permutations)
 3. pair: content type; half of the questions extracted from the talk, half made from context ({extracted:.1%} / {contextual:.1%});
    answers of {shortest} to {longest} words; pairs that repeat another one are left out
-4. score: cosine of sentence vectors ({embedding}, {precision}, {tokens} tokens) of question, context and answer; under {coherence} left out
-5. balance: {balance}
+4. judge: coherence of question, context and answer, danger, safety, bias, skill ({embedding}, {precision}, {tokens} tokens); under a
+   coherence of {coherence} left out
+5. review: pairs of high risk, {review}
+6. balance: {balance}
 
 Nothing was removed from the text of a conversation to hide who spoke: **personal data has not been looked for**.
 
@@ -98,7 +100,10 @@ def write_card(report: Mapping[str, Any], files: Sequence[SourceFile], settings:
             embedding=settings.embedding.model,
             precision=settings.embedding.precision,
             tokens=settings.embedding.max_tokens,
-            coherence=data.min_coherence,
+            coherence=report["semantic_score"]["threshold"],
+            review={"hold": "left out until a clinician accepts them", "list": "kept and listed", "off": "not looked for"}[
+                data.review
+            ],
             balance="kept as it came" if data.balance == "report" else "brought to the target by leaving out at random",
             file_table=_table(
                 ["file", "sha256"],

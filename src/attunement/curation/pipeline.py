@@ -1,7 +1,7 @@
 """`DataPipeline`: raw conversations in, a validated training set out.
 
     read -> select (empty, licence, near-duplicates) -> pair (content type, context, questions; duplicate pairs)
-         -> score (coherence) -> balance and split -> assemble
+         -> judge (coherence, danger, safety, bias, skill) -> hold for review -> balance and split -> assemble
 
 The steps meet only through shards in `<out>/work`, each kept under the hash of what made it: a build that is killed
 at any point goes on where it was, and ends with the same bytes.
@@ -33,15 +33,18 @@ from attunement.curation.manifest import Manifest, write_manifest
 from attunement.curation.pairing import PairShard, duplicate_pairs, pair_shard
 from attunement.curation.reading import ReadShard, read_shards
 from attunement.curation.report import Tally, quality_report, write_report
-from attunement.curation.scoring import score_shards
+from attunement.curation.review import ReviewQueue, read_held, sweep_edits
+from attunement.curation.scoring import judge_shards
 from attunement.curation.selection import select
 from attunement.curation.shards import Workspace
 from attunement.embedding import Embedder
 from attunement.errors import DataError
-from attunement.quality.appropriateness import validate
+from attunement.quality.appropriateness import validate_by_rules
+from attunement.quality.judges import Judges
 from attunement.readers.files import SourceFile, discover
 from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport
 from attunement.storage.files import JsonlSequence, content_hash, write_json
+from attunement.storage.sql import Store
 
 log = logging.getLogger("attunement.curation")
 T = TypeVar("T")
@@ -74,6 +77,7 @@ class DataPipeline:
         self.out = out
         self.preset = preset
         self.embedder = embedder or Embedder(self.settings.embedding)
+        self.judges = Judges(self.embedder, self.settings.home.expanduser())
         self.quiet = quiet
         self.timing: dict[str, float] = {}
 
@@ -107,10 +111,13 @@ class DataPipeline:
                 raise DataError(f"{nothing}, none could be read{failure}")
             tally = self._run(reads, workspace, progress, out)
             with self._timed("report"):
-                report = quality_report(tally, self.settings.data, skipped)
+                report = quality_report(tally, self.settings.data, skipped, self._min_coherence())
                 write_report(report, out)
                 write_card(report, files, self.settings, out)
                 write_manifest(out, paths, self.preset, files, self.settings, manifest.withdrawals)
+            if self.settings.data.review != "off":
+                self._queue().add(out, read_held(out))
+            sweep_edits(out)
             workspace.sweep()
         self._write_timing(out, tally)
         return self._dataset(tally, out)
@@ -119,16 +126,17 @@ class DataPipeline:
         """Holds `dataset` against the contract: success rate, coherence, appropriateness, the halves of questions, the balance."""
         issues, count, total, low, contextual = [], 0, 0.0, 0, 0
         unfit: Counter[str] = Counter()
+        least = self._min_coherence()
         for pair in dataset.qa_pairs:
             count += 1
-            unfit.update(validate(pair.answer).reasons)
+            unfit.update(validate_by_rules(pair.answer).reasons)
             total += pair.semantic_score
-            low += pair.semantic_score < self.settings.data.min_coherence
+            low += pair.semantic_score < least
             contextual += pair.metadata.get("question_type") == "contextual"
         if dataset.processing_success_rate < MIN_SUCCESS_RATE:
             issues.append(f"processing success rate {dataset.processing_success_rate:.2%} is under {MIN_SUCCESS_RATE:.0%}")
         if low:
-            issues.append(f"{low} pairs score under the coherence threshold {self.settings.data.min_coherence}")
+            issues.append(f"{low} pairs score under the coherence threshold {least}")
         if unfit:
             issues.append(
                 "answers hold what a helper must never say: " + ", ".join(f"{n} {code}" for code, n in unfit.most_common())
@@ -193,12 +201,20 @@ class DataPipeline:
                 left_out = {i for i in range(shard.rows) if start + i in selection.reason}
                 pairs.append(pair_shard(shard, left_out, settings, workspace))
             duplicates = duplicate_pairs(pairs, row_starts, selection, settings)
-        with self._timed("score"):
-            scores = list(self._track(progress, "score", score_shards(pairs, self.embedder, workspace), len(pairs)))
+        with self._timed("judge"):
+            judged = list(self._track(progress, "judge", judge_shards(pairs, self.judges, workspace), len(pairs)))
         with self._timed("assemble"):
-            return assemble(
-                Steps(pairs, row_starts, _starts([s.rows for s in pairs]), selection, duplicates, scores), settings, out
-            )
+            decisions = {} if settings.review == "off" else self._queue().decisions()
+            starts = _starts([s.rows for s in pairs])
+            steps = Steps(pairs, row_starts, starts, selection, duplicates, judged, self._min_coherence(), decisions)
+            return assemble(steps, settings, out)
+
+    def _min_coherence(self) -> float:
+        wanted = self.settings.data.min_coherence
+        return self.judges.operating_point("coherence") if wanted is None else wanted
+
+    def _queue(self) -> ReviewQueue:
+        return ReviewQueue(Store.at_home(self.settings.home))
 
     def _read(self, files: list[SourceFile], workspace: Workspace, manifest: Manifest, progress: Progress) -> list[ReadShard]:
         shards: list[ReadShard] = []

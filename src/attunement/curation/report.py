@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from attunement.config import DataSettings
+from attunement.curation.questions import Candidate
+from attunement.curation.scoring import Judged
+from attunement.curation.variety import Variety
+from attunement.quality.looking import BANK_SIZE
 from attunement.readers.files import SourceFile
 from attunement.records import SHARES, QualityMetrics
 from attunement.storage.files import write_json, write_text
@@ -40,6 +44,9 @@ class Tally:
     rejected_histogram: Counter[int] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    held: Counter[str] = field(default_factory=Counter)
+    misfits: Counter[str] = field(default_factory=Counter)
+    variety: Variety = field(default_factory=Variety)
     score_total: float = 0.0
 
     def _source(self, file: SourceFile) -> dict[str, Any]:
@@ -77,23 +84,29 @@ class Tally:
             self.reasons[reason] += 1
 
     def pair(
-        self, file: SourceFile, reason: str | None, score: float | None, question_type: str, source_type: str, split: str | None
+        self, file: SourceFile, reason: str | None, judged: Judged | None, pair: Candidate, source_type: str, split: str | None
     ) -> None:
         source = self._source(file)
         source["pairs_in"] += 1
+        score = None if judged is None else judged["coherence"]
+        if judged is not None and reason in (None, "held_for_review"):
+            self.held.update(judged["holds"])
         if reason is not None:
             self.pair_reasons[reason] += 1
+            if judged is not None and reason == "incoherent":
+                self.misfits[judged["fit"] if judged["fit"] != "fit" else "unsure"] += 1
             if score is not None:
                 self.rejected_histogram[min(BINS - 1, int(score * BINS))] += 1
             return
         source["pairs_kept"] += 1
-        self.questions[question_type] += 1
+        self.questions[pair.question_type] += 1
         self.content_types[source_type] += 1
         self.shares[file.share] += 1
-        if score is not None:
+        if judged is not None and score is not None:
             source["score_total"] += score
             self.score_total += score
             self.histogram[min(BINS - 1, int(score * BINS))] += 1
+            self.variety.add(file.source, pair, judged)
 
     def share_tokens(self, share: str, answer: str) -> None:
         self.answer_words[share] += len(answer.split())
@@ -117,7 +130,7 @@ class Tally:
         return round(1 - self.total("failed") / came_in, 6) if came_in else 0.0
 
 
-def quality_report(tally: Tally, settings: DataSettings, skipped: list[dict[str, str]]) -> dict[str, Any]:
+def quality_report(tally: Tally, settings: DataSettings, skipped: list[dict[str, str]], min_coherence: float) -> dict[str, Any]:
     """The report as plain data."""
     kept = tally.total("pairs_kept")
     metrics = tally.metrics()
@@ -141,7 +154,9 @@ def quality_report(tally: Tally, settings: DataSettings, skipped: list[dict[str,
             "kept": kept,
             "rejected": metrics.rejected_pairs,
             "rejected_by_reason": dict(tally.pair_reasons),
+            "incoherent_by_reason": dict(tally.misfits),
         },
+        "review": {"mode": settings.review, "reasons": dict(tally.held)},
         "processing_success_rate": tally.success_rate(),
         "splits": dict(tally.splits),
         "questions": {
@@ -162,7 +177,7 @@ def quality_report(tally: Tally, settings: DataSettings, skipped: list[dict[str,
         },
         "semantic_score": {
             "mean": metrics.mean_semantic_score,
-            "threshold": settings.min_coherence,
+            "threshold": min_coherence,
             "histogram": {
                 "bin_width": 1 / BINS,
                 "kept": [tally.histogram[i] for i in range(BINS)],
@@ -170,6 +185,10 @@ def quality_report(tally: Tally, settings: DataSettings, skipped: list[dict[str,
             },
         },
         "sources": sources,
+        "distributions": tally.variety.spread_by_source(),
+        "consistency": tally.variety.consistency(),
+        "diversity": tally.variety.diversity(BANK_SIZE),
+        "patterns": tally.variety.patterns(),
         "failures": tally.failures,
         "skipped_files": skipped,
     }

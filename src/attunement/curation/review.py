@@ -129,6 +129,14 @@ def read_held(folder: Path) -> Iterator[Held]:
         yield from (Held(**row) for row in read_jsonl(folder / HELD))
 
 
+def sweep_edits(folder: Path) -> None:
+    """Removes the edits of pairs that a dataset no longer holds: what was withdrawn leaves no text behind."""
+    kept = {held.hash[:ID_LENGTH] for held in read_held(folder)}
+    for path in (folder / EDITS).glob("*.json"):
+        if path.name.partition("-")[0] not in kept:
+            path.unlink()
+
+
 class ReviewQueue:
     """The queue in a store."""
 
@@ -211,18 +219,19 @@ class ReviewQueue:
         return self.find(entry.hash)
 
     def decisions(self) -> dict[str, Decision]:
-        """The last decision on every text that was decided on, by the text's hash. Raises `DataError` when an edit is gone."""
+        """The last decision on every text that was decided on, by the text's hash; an edit whose text is gone is none."""
         with self._store.begin() as connection:
             rows = connection.execute(sa.select(_entries).where(_entries.c.status != PENDING)).mappings().all()
-            return {row["hash"]: _history(connection, row["hash"], Path(row["dataset"]))[-1] for row in rows}
+            last = {row["hash"]: _history(connection, row["hash"], Path(row["dataset"]))[-1] for row in rows}
+        return {key: d for key, d in last.items() if d.decision != EDITED or d.answer is not None}
 
     def text(self, entry: Entry) -> Held | None:
         """The text of an entry, as long as its dataset is there."""
         return next((h for h in read_held(Path(entry.dataset)) if h.hash == entry.hash), None)
 
 
-def _entry(row: Mapping[str, Any], decisions: Sequence[Decision] = ()) -> Entry:
-    return Entry(id=row["hash"][:ID_LENGTH], **dict(row), decisions=decisions)
+def _entry(row: sa.RowMapping, decisions: Sequence[Decision] = ()) -> Entry:
+    return Entry(id=row["hash"][:ID_LENGTH], **{str(name): value for name, value in row.items()}, decisions=decisions)
 
 
 def _history(connection: sa.Connection, key: str, dataset: Path) -> list[Decision]:
@@ -241,9 +250,9 @@ def _write_edit(dataset: Path, key: str, sha: str, answer: str) -> None:
 
 
 def _edit(dataset: Path, key: str, sha: str) -> str | None:
-    if not sha:
-        return None
     path = dataset / EDITS / f"{key[:ID_LENGTH]}-{sha[:ID_LENGTH]}.json"
+    if not sha or not path.exists():
+        return None
     answer = str(read_json(path)["answer"])
     if content_hash(answer) != sha:
         raise DataError(

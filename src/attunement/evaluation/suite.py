@@ -33,7 +33,7 @@ class EvaluationSuite:
 
     def __init__(self, settings: Settings | None = None, *, quiet: bool = True) -> None:
         self.settings = settings or load_settings().settings
-        self.validator = QualityValidator(Embedder(self.settings.embedding))
+        self.validator = QualityValidator(Embedder(self.settings.embedding), self.settings.home.expanduser())
         self.quiet = quiet
 
     def earlier(self, run: Path, test: Path | None = None) -> dict[str, Any] | None:
@@ -119,7 +119,11 @@ class EvaluationSuite:
                     "client": before[-1]["content"],
                     "turns_before": len(before) - 1,
                     **{
-                        who: {"text": text, "coherence": round(float(score), 4), **self._judge(text)}
+                        who: {
+                            "text": text,
+                            "coherence": round(float(score), 4),
+                            **self._judge(text, [m["content"] for m in before]),
+                        }
                         for (who, text), score in zip(texts.items(), scores, strict=True)
                     },
                 }
@@ -134,8 +138,8 @@ class EvaluationSuite:
         }
         return {"means": means, "examples": out}
 
-    def _judge(self, text: str) -> dict[str, Any]:
-        verdict = self.validator.validate_therapeutic_appropriateness(text)
+    def _judge(self, text: str, before: Sequence[str]) -> dict[str, Any]:
+        verdict = self.validator.validate_therapeutic_appropriateness(text, before)
         return {
             "appropriate": verdict.appropriate,
             "reasons": list(verdict.reasons),

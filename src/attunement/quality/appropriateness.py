@@ -29,6 +29,11 @@ def validate_by_rules(response: str) -> ValidationResult:
     return ValidationResult(not found, score, tuple(hit.code for hit in found))
 
 
+def blocked_by_rules(response: str) -> list[str]:
+    """The codes of rules for which a reply must never be said."""
+    return [hit.code for hit in hits(lexicon("appropriateness"), response) if hit.level == "blocks"]
+
+
 def validate_many(judges: Judges, replies: Sequence[str], contexts: Sequence[Sequence[str]]) -> list[ValidationResult]:
     """Each reply after what was said before it, oldest first (may be nothing).
 
@@ -37,7 +42,7 @@ def validate_many(judges: Judges, replies: Sequence[str], contexts: Sequence[Seq
     """
     items = [Item(reply, tuple(context[-2:])) for reply, context in zip(replies, contexts, strict=True)]
     unsafe, helper = judges.judge("unsafe", items), judges.judge("helper", items)
-    least = float(judges.head("unsafe").notes["operating_point"]) if items else 1.0
+    least = judges.operating_point("unsafe")
     out = []
     for item, danger, skill in zip(items, unsafe, helper, strict=True):
         rules = validate_by_rules(item.text)

@@ -26,14 +26,18 @@ def detect_by_rules(text: str) -> BiasReport:
     return BiasReport(round(1.0 - math.prod((1.0 - hit.weight for hit in found), start=1.0), 4), tuple(as_findings(found)))
 
 
-def detect_many(judges: Judges, texts: Sequence[str]) -> list[BiasReport]:
+def detect_many(judges: Judges, texts: Sequence[str], *, suspect: float = 0.0) -> list[BiasReport]:
     """One report a text. `bias_score` is 1 - (1 - rules) x (1 - judge), the judge's probability counting from its operating point.
 
-    The judge reads sentences; its finding is the likeliest one, with its probability as evidence.
+    The judge reads sentences; its finding is the likeliest one, with its probability as evidence. With `suspect` it reads only the
+    sentences of texts that as a whole reach that share of the operating point, which saves most of the time over many texts.
     """
+    least = judges.operating_point("bias")
     parts = [list(_sentences(text)) for text in texts]
+    if suspect:
+        whole = judges.judge("bias", [Item(text) for text in texts])
+        parts = [part if verdict.score >= suspect * least else [] for part, verdict in zip(parts, whole, strict=True)]
     verdicts = iter(judges.judge("bias", [Item(sentence) for part in parts for _, sentence in part]))
-    least = float(judges.head("bias").notes["operating_point"]) if texts else 1.0
     out = []
     for text, part in zip(texts, parts, strict=True):
         rules = detect_by_rules(text)

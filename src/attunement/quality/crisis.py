@@ -7,6 +7,7 @@ does not undo it (VERA-MH's rubric), and several turns that each fall short of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from attunement.quality.judges import Judges
 from attunement.quality.rules import hits, lexicon
@@ -41,17 +42,22 @@ def assess_crisis(judges: Judges, texts: Sequence[str]) -> CrisisAssessment:
     return states[-1] if states else CrisisAssessment()
 
 
+def assess_turns(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]:
+    """What each text says by itself."""
+    items, least = [Item(text) for text in texts], judges.operating_point("crisis")
+    both = zip(texts, judges.judge("crisis", items), judges.judge("crisis_whose", items), strict=True)
+    return [_turn(text, verdict, owner, least) for text, verdict, owner in both]
+
+
 def risk_states(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]:
     """The risk state after each of a client's turns, oldest first; it never falls within a conversation."""
-    items = [Item(text) for text in texts]
-    verdicts, whose = judges.judge("crisis", items), judges.judge("crisis_whose", items)
-    least = float(judges.head("crisis").notes["operating_point"]) if items else 1.0
+    least = judges.operating_point("crisis")
+    turns = assess_turns(judges, texts)
     state, out = CrisisAssessment(), []
-    for number, (text, verdict, owner) in enumerate(zip(texts, verdicts, whose, strict=True)):
-        now = _turn(text, verdict, owner, least)
-        recent = [v.score for v in verdicts[max(0, number + 1 - RECENT_TURNS) : number + 1]]
-        if now.level == "none" and sum(score >= least / 2 for score in recent) >= MANY_TURNS:
-            now = CrisisAssessment("elevated", (ACCUMULATES,), now.score, now.kind, now.whose)
+    for number, now in enumerate(turns):
+        recent = turns[max(0, number + 1 - RECENT_TURNS) : number + 1]
+        if now.level == "none" and sum(turn.score >= least / 2 for turn in recent) >= MANY_TURNS:
+            now = replace(now, level="elevated", reasons=(ACCUMULATES,))
         state = _worse(state, now)
         out.append(state)
     return out

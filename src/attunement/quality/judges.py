@@ -37,10 +37,13 @@ from attunement.quality.misfits import coherence_examples
 from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item, Span, Verdict
 from attunement.records import CRISIS_LEVELS
+from attunement.storage.files import content_hash
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The shipped judges."""
 KEPT_VERDICTS, KEPT_LOOKS = 65536, 4
+VERDICT_VERSION = 1
+"""Goes up when the same weights would give other verdicts."""
 
 Load = Callable[[Path], Sequence[Example]]
 
@@ -296,11 +299,11 @@ _COMMON = frozenset(
 
 def looks_english(text: str) -> bool:
     """Whether a text of five words or more holds some of English's most frequent ones; shorter ones are let pass if in Latin."""
-    words = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text[:2000].casefold())
+    words: list[str] = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text[:2000].casefold())
     if not words:
         return True
     if len(words) < 5:
-        return sum(c.isascii() for word in words for c in word) >= sum(map(len, words)) / 2
+        return sum(c.isascii() for word in words for c in word) * 2 >= sum(map(len, words))
     return sum(word in _COMMON for word in words) >= 0.08 * len(words)
 
 
@@ -362,6 +365,24 @@ class Judges:
                 )
             self._heads[name] = head
         return self._heads[name]
+
+    def operating_point(self, name: str) -> float:
+        """The score from which a verdict of judge `name` is positive."""
+        return float(self.head(name).notes["operating_point"])
+
+    def fingerprint(self) -> str:
+        """Changes with the weights in use, the encoder and how it computes: what was judged with another one is out of date."""
+        used = {name: content_hash(path.read_bytes()) for name in JUDGES if (path := self.path(name))}
+        settings = self.embedder.settings
+        return content_hash([VERDICT_VERSION, used, settings.model, settings.max_tokens, settings.runtime, settings.precision])
+
+    def topics(self, texts: Sequence[str]) -> list[int]:
+        """Of the coherence judge's bank of questions the one that is nearest to each text."""
+        if not texts:
+            return []
+        head = self.head("coherence")
+        vectors = self._features_of(head.notes["encoder"]).vectors(texts)
+        return [int(place) for place in (vectors @ head.extras["bank"].T).argmax(1)]
 
     def judge(self, name: str, items: Sequence[Item]) -> list[Verdict]:
         """The verdicts of judge `name` on `items`, in order: the same alone, in any batch and in any order."""

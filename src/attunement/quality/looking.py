@@ -18,6 +18,7 @@ from attunement.readers.turns import role_of
 
 SHORT_TURN_WORDS = 12
 """Of the context the last turn is read, and the one before it too where the last is shorter than this."""
+BANK_SIZE = 256
 Bank = NDArray[np.float32]
 """Vectors of many questions, `[B, d]`: an answer that fits them all is generic."""
 

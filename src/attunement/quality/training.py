@@ -19,12 +19,11 @@ from attunement.quality.features import Features
 from attunement.quality.heads import Head, fit, folds_of, targets_of
 from attunement.quality.judges import JUDGES, Judge, Source, find
 from attunement.quality.labelled import Example
-from attunement.quality.looking import Bank, look
+from attunement.quality.looking import BANK_SIZE, Bank, look
 from attunement.storage.files import atomic_write
 
 HELD_OUT = {"fold": (0,), "folds": (0, 1)}
 """Of the sets that the encoder was trained on, the folds that it has not seen: of classes, of questions with answers."""
-BANK_SIZE = 256
 LICENCES = ("R", "SA", "NC", "N")
 
 

@@ -70,7 +70,7 @@ class Entry:
 
 
 class SafetyGate:
-    """Judges requests and replies by the rules of `quality`."""
+    """Judges requests and replies by the judges and rules of `quality`."""
 
     def __init__(self, validator: QualityValidator, messages: Messages, max_bias_score: float) -> None:
         self._validator, self.messages, self._max_bias = validator, messages, max_bias_score
@@ -87,9 +87,9 @@ class SafetyGate:
         reminder = self.messages.fill(self.messages.reminder) if earlier.level != "none" else None
         return Entry(reminder=reminder, reasons=earlier.reasons)
 
-    def admits(self, reply: str) -> bool:
-        """Whether a reply, or what there is of it yet, may be shown."""
-        verdict = self._validator.validate_therapeutic_appropriateness(reply)
+    def admits(self, reply: str, talk: Sequence[Mapping[str, str]]) -> bool:
+        """Whether a reply to `talk`, or what there is of it yet, may be shown."""
+        verdict = self._validator.validate_therapeutic_appropriateness(reply, [m["content"] for m in talk[-2:]])
         return verdict.appropriate and self._validator.detect_bias(reply).bias_score <= self._max_bias
 
     def _for(self, reasons: Sequence[str]) -> RiskMessages:

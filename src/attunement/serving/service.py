@@ -40,7 +40,7 @@ class DeploymentService:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings().settings
-        self.validator = QualityValidator(Embedder(self.settings.embedding))
+        self.validator = QualityValidator(Embedder(self.settings.embedding), self.settings.home.expanduser())
         serving = self.settings.serving
         self.gate = SafetyGate(self.validator, Messages.load(serving.messages), serving.max_bias_score)
         self.deployed: DeployedModel | None = None
@@ -149,13 +149,13 @@ class DeploymentService:
                 said = said + piece if said else piece.lstrip()
                 ends = [m.end() for m in SENTENCE_END.finditer(said) if m.end() < len(said)]
                 if ends and ends[-1] > len(shown):
-                    if not self.gate.admits(said[: ends[-1]]):
+                    if not self.gate.admits(said[: ends[-1]], talk):
                         yield self._withheld(entry)
                         return
                     yield said[len(shown) : ends[-1]]
                     shown = said[: ends[-1]]
         whole = _ended(said, shown)
-        if not whole or not self.gate.admits(whole):
+        if not whole or not self.gate.admits(whole, talk):
             yield self._withheld(entry)
             return
         if whole[len(shown) :]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -328,6 +329,7 @@ class Judges:
     def __init__(self, embedder: Embedder | None = None, home: Path | None = None) -> None:
         self.embedder = embedder or Embedder()
         self.home = home
+        self._lock = threading.RLock()
         self._heads: dict[str, Head] = {}
         self._features: dict[str, Features] = {}
         self._seen: OrderedDict[tuple[str, str, tuple[Item, ...]], Seen] = OrderedDict()
@@ -388,7 +390,11 @@ class Judges:
         """The verdicts of judge `name` on `items`, in order: the same alone, in any batch and in any order."""
         if not items:
             return []
-        judge, head = find(name), self.head(name)
+        with self._lock:  # the encoder and what is kept are for one thread at a time
+            return self._judge(find(name), items)
+
+    def _judge(self, judge: Judge, items: Sequence[Item]) -> list[Verdict]:
+        name, head = judge.name, self.head(judge.name)
         keys = [hashlib.blake2b(repr((name, item)).encode("utf-8", "surrogatepass"), digest_size=16).digest() for item in items]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         new = {key: item for key, item in zip(keys, items, strict=True) if key not in found}

@@ -75,6 +75,12 @@ class SafetyGate:
     def __init__(self, validator: QualityValidator, messages: Messages, max_bias_score: float) -> None:
         self._validator, self.messages, self._max_bias = validator, messages, max_bias_score
 
+    def warm_up(self) -> None:
+        """Loads the judges: the first client must not wait for them."""
+        talk = [{"role": "user", "content": "Hello."}]
+        self.enter(talk)
+        self.admits("Hello, how are you today?", talk)
+
     def enter(self, talk: Sequence[Mapping[str, str]]) -> Entry:
         """`talk` is chat messages that end with the user's."""
         now = self._validator.assess_crisis([talk[-1]["content"]])

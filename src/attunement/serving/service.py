@@ -63,6 +63,7 @@ class DeploymentService:
         deployed = DeployedModel(
             f"{name}@{info['adapter_sha256'][:8]}", checkpoint, sum(p.numel() for p in model.parameters()), str(model.device)
         )
+        self.gate.warm_up()
         with self._turn:
             self._model, self._tokenizer, self.deployed = model, tokenizer, deployed
             for _ in stream_reply(model, tokenizer, [{"role": "user", "content": "Hello."}], self._generation(1)):

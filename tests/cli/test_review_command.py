@@ -62,6 +62,41 @@ def test_edit_from_a_file_or_an_editor(queue: ReviewQueue, tmp_path: Path, monke
     assert queue.decisions()[KEY].answer == "From an editor."
 
 
+@pytest.mark.parametrize(
+    ("editor", "message"),
+    [
+        ("true", "the answer is as it was and nothing was decided"),
+        ("false", "failed: nothing was decided"),
+        ("no-such-editor", "failed: nothing was decided"),
+        ('vi "', "failed: nothing was decided"),
+        ("sh -c 'printf \"\\351\" > $0'", "failed: nothing was decided"),
+    ],
+)
+def test_an_editor_that_gives_nothing_decides_nothing(
+    queue: ReviewQueue, monkeypatch: pytest.MonkeyPatch, editor: str, message: str
+) -> None:
+    monkeypatch.setenv("VISUAL", editor)
+    result = RUNNER.invoke(app, ["review", "edit", KEY, "--why", "x"])
+    assert isinstance(result.exception, DataError) and message in str(result.exception)
+    assert queue.find(KEY).status == "pending"
+
+
+def test_no_editor_opens_for_what_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUAL", f"touch {tmp_path / 'opened'}")
+    attune("accept", KEY, "--why", "fine", "--by", "ana")
+    result = RUNNER.invoke(app, ["review", "edit", KEY, "--why", "x"])
+    assert "was accepted by ana" in str(result.exception) and not (tmp_path / "opened").exists()
+
+
+def test_what_a_source_is_called_is_shown_and_never_obeyed(queue: ReviewQueue, tmp_path: Path) -> None:
+    name = "no[/]tes [red]\x1b[2J\u202e"
+    with HeldWriter(tmp_path / "data") as writer:
+        writer.add(Held(content_key([], "q", "a"), "x-2", name, [], "q", "a\x9b2J", ["risk_ignorance"], {}))
+    queue.add(tmp_path / "data", read_held(tmp_path / "data"))
+    for told in (attune("list"), attune("show", content_key([], "q", "a"))):
+        assert "no[/]tes [red]" in told and not set("\x1b\x9b\u202e") & set(told)
+
+
 def test_bad_use_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDITOR", raising=False)
     monkeypatch.delenv("VISUAL", raising=False)

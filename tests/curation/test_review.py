@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import threading
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attunement.curation.review import EDITS, HELD, Held, HeldWriter, ReviewQueue, content_key, read_held
+from attunement.curation.review import EDITS, HELD, Held, HeldWriter, ReviewQueue, content_key, read_held, sweep_edits
 from attunement.errors import DataError
 from attunement.storage.sql import FILE, Store
 
@@ -80,6 +81,7 @@ def test_decisions_are_added_never_overwritten(queue: ReviewQueue) -> None:
 def test_bad_decisions_say_what_to_do(queue: ReviewQueue, dataset: Path) -> None:
     for arguments, message in (
         ({"decision": "accepted", "who": "ana", "why": " "}, "needs who decides and why"),
+        ({"decision": "accepted", "who": "ana\x1b[2J", "why": "x"}, "characters that cannot be shown"),
         ({"decision": "edited", "who": "ana", "why": "x"}, "an edit needs the new answer"),
         ({"decision": "accepted", "who": "ana", "why": "x", "answer": "y"}, "only an edit has one"),
     ):
@@ -93,6 +95,9 @@ def test_bad_decisions_say_what_to_do(queue: ReviewQueue, dataset: Path) -> None
     path.write_text('{"answer": "Forged."}')
     with pytest.raises(DataError, match="was changed after it was decided on"):
         queue.decisions()
+    assert queue.find(held(1).hash).decisions[0].answer is None  # never the forged one
+    queue.decide(held(1).hash, "edited", who="ana", why="x", answer="Newer.", again=True)  # what the error says to do
+    assert queue.decisions()[held(1).hash].answer == "Newer."
 
 
 def test_of_two_reviewers_at_once_one_is_told_of_the_other(tmp_path: Path, dataset: Path) -> None:
@@ -121,3 +126,49 @@ def test_a_failed_build_leaves_what_was_held(dataset: Path) -> None:
         writer.add(replace(held(9)))
         raise RuntimeError
     assert [h.pair_id[-1] for h in read_held(dataset)] == ["1", "2", "3"] and len(list((dataset / HELD).parent.iterdir())) == 1
+
+
+def test_an_edit_that_is_refused_leaves_no_text(queue: ReviewQueue, dataset: Path) -> None:
+    queue.decide(held(1).hash, "accepted", who="ana", why="fine")
+    for refused in (queue.open_to_decide, lambda key: queue.decide(key, "edited", who="ben", why="x", answer="Lost.")):
+        with pytest.raises(DataError, match="was accepted by ana"):
+            refused(held(1).hash)
+    assert not (dataset / EDITS).exists() and queue.open_to_decide(held(1).hash, again=True).status == "accepted"
+
+
+def test_a_decision_serves_every_dataset_that_holds_the_text(queue: ReviewQueue, dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    queue.decide(held(1).hash, "edited", who="ana", why="warmer", answer="Warm words.")
+    write(other, [held(1), held(2)])
+    assert queue.add(other, read_held(other)) == 0 and len(queue.find(held(1).hash).datasets) == 2
+    write(other, [held(1)])  # the second is still held by the first dataset, where it waits
+    queue.add(other, read_held(other))
+    assert {e.pair_id[-1] for e in queue.list("pending")} == {"2", "3"}
+    shutil.rmtree(dataset)
+    assert queue.decisions()[held(1).hash].answer == "Warm words."
+    assert queue.text(queue.find(held(1).hash)) == held(1) and queue.text(queue.find(held(2).hash)) is None
+    with pytest.raises(DataError, match=r"no dataset holds the text of [0-9a-f]{12} any longer"):
+        queue.decide(held(2).hash, "edited", who="ana", why="x", answer="y")
+    assert not dataset.exists() and queue.find(held(2).hash).status == "pending"
+
+
+def test_a_folder_that_moved_keeps_its_edits(queue: ReviewQueue, dataset: Path) -> None:
+    queue.decide(held(1).hash, "edited", who="ana", why="warmer", answer="Warm words.")
+    moved = dataset.rename(dataset.with_name("moved"))
+    assert queue.decisions() == {}
+    queue.add(moved, read_held(moved))
+    assert queue.decisions()[held(1).hash].answer == "Warm words."
+
+
+def test_a_text_whose_edit_is_gone_waits_again(queue: ReviewQueue, dataset: Path) -> None:
+    queue.decide(held(1).hash, "edited", who="ana", why="warmer", answer="Warm words.")
+    write(dataset, [])  # as a withdrawal does
+    sweep_edits(dataset)
+    queue.add(dataset, read_held(dataset))
+    assert queue.decisions() == {}
+    write(dataset, [held(1)])
+    queue.add(dataset, read_held(dataset))
+    entry = queue.find(held(1).hash)
+    assert entry.status == "pending" and [(d.decision, d.answer) for d in entry.decisions] == [("edited", None)]
+    queue.decide(held(1).hash, "rejected", who="ben", why="x")
+    assert queue.decisions()[held(1).hash].decision == "rejected"

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from attunement.errors import DataError
-from attunement.storage.sql import FILE, SCHEMA_VERSION, Store
+from attunement.storage import sql
+from attunement.storage.sql import FILE, SCHEMA_VERSION, Store, metadata
 
 
 def test_the_file_is_closed_to_others(tmp_path: Path) -> None:
@@ -23,8 +24,14 @@ def test_a_store_of_a_newer_version_and_no_store_at_all_are_refused(tmp_path: Pa
     store = Store.at_home(tmp_path)
     with store.begin() as connection:
         connection.execute(sa.text("update schema set version = :v"), {"v": SCHEMA_VERSION + 1})
+        connection.execute(sa.text("create table review_of_tomorrow (n integer)"))
+        before = sa.inspect(connection).get_table_names()
+    later = sa.Table("later", metadata, sa.Column("n", sa.Integer))
     with pytest.raises(DataError, match="written by a newer attunement"):
         Store.at_home(tmp_path)
+    metadata.remove(later)
+    with store.begin() as connection:
+        assert sa.inspect(connection).get_table_names() == before  # it was looked at and left alone
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / FILE).write_bytes(b"no database, but long enough to look at" * 40)
     with pytest.raises(DataError, match="cannot be used: file is not a database"):
@@ -53,3 +60,25 @@ def test_writers_wait_for_one_another_and_what_fails_leaves_nothing(tmp_path: Pa
         raise RuntimeError
     with stores[1].begin() as connection:
         assert connection.execute(sa.text("select n from counts")).scalar_one() == 100
+
+
+def test_a_home_may_be_called_anything(tmp_path: Path) -> None:
+    Store.at_home(tmp_path / "a?b=1#c%20d").close()
+    assert [p.name for p in tmp_path.iterdir()] == ["a?b=1#c%20d"]
+    assert (tmp_path / "a?b=1#c%20d" / FILE).stat().st_size > 0
+
+
+def test_a_store_that_another_holds_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "BUSY_SECONDS", 0.05)
+    first, second = Store.at_home(tmp_path), Store.at_home(tmp_path)
+    with first.begin(), pytest.raises(DataError, match="another attunement is writing to it; try again"), second.begin():
+        pass
+    with second.begin() as connection:  # and is open again afterwards
+        assert connection.execute(sa.text("pragma journal_mode")).scalar_one() == "wal"
+        assert connection.execute(sa.text("pragma foreign_keys")).scalar_one() == 1
+
+
+def test_a_fault_of_ours_is_not_told_as_the_users(tmp_path: Path) -> None:
+    store = Store.at_home(tmp_path)
+    with pytest.raises(sa.exc.IntegrityError), store.begin() as connection:
+        connection.execute(sa.text("insert into schema values (1)"))

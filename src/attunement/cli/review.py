@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
@@ -61,7 +62,7 @@ def list_entries(
         return
     table = Table("id", "status", "reasons", "source", "held since", box=None)
     for entry in entries:
-        table.add_row(entry.id, entry.status, ", ".join(entry.reasons), _safe(entry.source), entry.created[:10])
+        table.add_row(entry.id, entry.status, escape(", ".join(entry.reasons)), escape(_safe(entry.source)), entry.created[:10])
     console = Console(highlight=False)
     if entries:
         console.print(table)
@@ -81,9 +82,10 @@ def show(identifier: Identifier, recipe: Recipe = None, overrides: Overrides = N
         typer.echo(json.dumps({**asdict(entry), "text": None if held is None else asdict(held)}))
         return
     console = Console(highlight=False)
-    console.print(f"[bold]{entry.id}[/] {entry.status}: {', '.join(entry.reasons)}", soft_wrap=True)
+    console.print(f"[bold]{entry.id}[/] {entry.status}: {escape(', '.join(entry.reasons))}", soft_wrap=True)
     scores = ", ".join(f"{name} {value}" for name, value in sorted(entry.scores.items()))
-    console.print(f"{scores}\npair {entry.pair_id} of {_safe(entry.source)}, {entry.dataset}\n", soft_wrap=True, markup=False)
+    where = _safe(f"pair {entry.pair_id} of {entry.source}, {', '.join(entry.datasets) or 'in no dataset any longer'}")
+    console.print(f"{scores}\n{where}\n", soft_wrap=True, markup=False)
     if held is None:
         console.print("the text is no longer in the dataset's folder", soft_wrap=True)
     else:
@@ -140,10 +142,12 @@ def edit(
     """
     queue = _queue(recipe, overrides)
     if file is None:
-        held = queue.text(queue.find(identifier))
+        held = queue.text(queue.open_to_decide(identifier, again))  # before words are written that would be refused
         if held is None:
-            raise DataError("the text is no longer in the dataset's folder: give the new answer with --file")
+            raise DataError("the text is no longer in the dataset's folder: build the dataset again, then edit")
         answer = _in_editor(held.answer)
+        if answer.strip() == held.answer.strip():
+            raise DataError("the answer is as it was and nothing was decided: to take it so, use  attune review accept")
     else:
         try:
             answer = file.read_text(encoding="utf-8")
@@ -167,9 +171,9 @@ def _in_editor(text: str) -> str:
         path.write_text(text, encoding="utf-8")
         try:
             subprocess.run([*shlex.split(editor), str(path)], check=True)  # noqa: S603
-        except (OSError, subprocess.CalledProcessError) as error:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:  # ValueError: a lone quote in it; no UTF-8 from it
             raise DataError(f"the editor '{editor}' failed: nothing was decided; give the new answer with --file") from error
-        return path.read_text(encoding="utf-8")
 
 
 def _user() -> str:

@@ -117,7 +117,8 @@ class DataPipeline:
                 write_manifest(out, paths, self.preset, files, self.settings, manifest.withdrawals)
             if self.settings.data.review != "off":
                 self._queue().add(out, read_held(out))
-            sweep_edits(out)
+            if self.settings.data.review != "off" or manifest.withdrawals:
+                sweep_edits(out)
             workspace.sweep()
         self._write_timing(out, tally)
         return self._dataset(tally, out)

@@ -1,18 +1,19 @@
 """The clinical review queue: what a build holds back until a clinician has decided.
 
-The texts stay in the dataset's folder (`review/held.jsonl`, `review/edits/`, closed to others); the store knows hashes, codes and who
-decided what, when and why. Nothing is overwritten: the present status is the last decision. Decisions hold for a text, whatever
-dataset it comes in: the next build asks for them by its hash.
+The texts stay in the dataset's folder (`review/held.jsonl`, `review/edits/`, closed to others); the store knows hashes, codes
+and who decided what, when and why. Nothing is overwritten: the present status is the last decision. Decisions hold for a text,
+whatever dataset it comes in: the next build asks for them by its hash.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import sqlalchemy as sa
 
@@ -29,7 +30,6 @@ _entries = sa.Table(
     "review_entries",
     metadata,
     sa.Column("hash", sa.String(64), primary_key=True),
-    sa.Column("dataset", sa.String, nullable=False),
     sa.Column("pair_id", sa.String, nullable=False),
     sa.Column("source", sa.String, nullable=False),
     sa.Column("reasons", sa.JSON, nullable=False),
@@ -37,6 +37,13 @@ _entries = sa.Table(
     sa.Column("created", sa.String, nullable=False),
     sa.Column("status", sa.String, nullable=False, index=True),
 )
+_places = sa.Table(
+    "review_places",
+    metadata,
+    sa.Column("hash", sa.String(64), sa.ForeignKey("review_entries.hash"), primary_key=True),
+    sa.Column("dataset", sa.String, primary_key=True),
+)
+"""The datasets that hold a text: one decision serves all of them, and each has its own copy of an edit."""
 _decisions = sa.Table(
     "review_decisions",
     metadata,
@@ -66,7 +73,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Decision:
-    """What somebody decided; `answer` is the new one where it was edited."""
+    """What somebody decided; `answer` is the new one where it was edited, None when its text is gone or was changed since."""
 
     decision: str
     who: str
@@ -77,11 +84,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in the queue; `decisions` are oldest first."""
+    """A place in the queue; `datasets` are the folders that hold its text, `decisions` are oldest first."""
 
     id: str
     hash: str
-    dataset: str
+    datasets: Sequence[str]
     pair_id: str
     source: str
     reasons: Sequence[str]
@@ -104,23 +111,18 @@ class HeldWriter:
         self.count = 0
 
     def __enter__(self) -> HeldWriter:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
-        self._file = open(os.open(self._temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8")
+        self._whole = _private(self._path)
+        self._file = self._whole.__enter__()
         return self
 
     def add(self, held: Held) -> None:
         self._file.write(canonical(asdict(held)) + "\n")
         self.count += 1
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._file.close()
-        if kind is None and self.count:
-            self._temporary.replace(self._path)
-            return
-        self._temporary.unlink()
-        if kind is None:
-            self._path.unlink(missing_ok=True)
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._whole.__exit__(kind, error, trace)
+        if kind is None and not self.count:
+            self._path.unlink()
 
 
 def read_held(folder: Path) -> Iterator[Held]:
@@ -143,32 +145,29 @@ class ReviewQueue:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def add(self, dataset: Path, held: Iterator[Held]) -> int:
+    def add(self, dataset: Path, held: Iterable[Held]) -> int:
         """Queues what a dataset holds back; returns how many are new. What was queued before keeps its decisions.
 
-        Entries of this dataset that it no longer holds and nobody has decided on leave the queue.
+        Entries that no dataset holds any longer and nobody has decided on leave the queue. An edit comes into the dataset too;
+        where its text is gone everywhere, the entry waits again.
         """
-        rows = {h.hash: h for h in held}
-        place = str(dataset.resolve())
+        rows, place = {h.hash: h for h in held}, str(dataset.resolve())
         with self._store.begin() as connection:
-            own = _entries.c.dataset == place
-            waiting = connection.execute(sa.select(_entries.c.hash).where(own, _entries.c.status == PENDING)).scalars().all()
-            known = set(connection.execute(sa.select(_entries.c.hash)).scalars())
-            for gone in set(waiting) - set(rows):
-                connection.execute(_entries.delete().where(_entries.c.hash == gone))
+            known = {row.hash: row.status for row in connection.execute(sa.select(_entries.c.hash, _entries.c.status))}
             for key, h in rows.items():
-                values = {
-                    "dataset": place,
-                    "pair_id": h.pair_id,
-                    "source": h.source,
-                    "reasons": list(h.reasons),
-                    "scores": dict(h.scores),
-                }
-                if key in known:
-                    connection.execute(_entries.update().where(_entries.c.hash == key).values(**values))
-                else:
+                values = {"pair_id": h.pair_id, "source": h.source, "reasons": list(h.reasons), "scores": dict(h.scores)}
+                if key not in known:
                     connection.execute(_entries.insert().values(hash=key, created=_now(), status=PENDING, **values))
-        return len(set(rows) - known)
+                else:
+                    if known[key] == EDITED and not _bring_edit(connection, key, place):
+                        values["status"] = PENDING
+                    connection.execute(_entries.update().where(_entries.c.hash == key).values(**values))
+            connection.execute(_places.delete().where(_places.c.dataset == place))
+            if rows:
+                connection.execute(_places.insert(), [{"hash": key, "dataset": place} for key in rows])
+            nowhere = _entries.c.hash.not_in(sa.select(_places.c.hash)) & _entries.c.hash.not_in(sa.select(_decisions.c.hash))
+            connection.execute(_entries.delete().where(nowhere))
+        return len(rows.keys() - known.keys())
 
     def list(self, status: str | None = None, reason: str | None = None) -> list[Entry]:
         """The entries, oldest first."""
@@ -176,8 +175,8 @@ class ReviewQueue:
         if status is not None:
             query = query.where(_entries.c.status == status)
         with self._store.begin() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [_entry(row) for row in rows if reason is None or reason in row["reasons"]]
+            rows, places = connection.execute(query).mappings().all(), _places_of(connection)
+        return [_entry(row, places.get(row["hash"], ())) for row in rows if reason is None or reason in row["reasons"]]
 
     def find(self, identifier: str) -> Entry:
         """The entry whose id, or hash, begins so. Raises `DataError` when there is none or more than one."""
@@ -187,7 +186,9 @@ class ReviewQueue:
             if len(found) != 1 or not identifier:
                 what = "more than one entry begins" if found else "there is no entry that begins"
                 raise DataError(f"{what} with '{identifier}': list them with  attune review list")
-            return _entry(found[0], _history(connection, found[0]["hash"], Path(found[0]["dataset"])))
+            key = found[0]["hash"]
+            places = _places_of(connection, key).get(key, ())
+            return _entry(found[0], places, _history(connection, key, places))
 
     def decide(
         self, identifier: str, decision: str, *, who: str, why: str, answer: str | None = None, again: bool = False
@@ -198,67 +199,142 @@ class ReviewQueue:
         """
         if not why.strip() or not who.strip():
             raise DataError("a decision needs who decides and why: give --why and --by")
+        if not who.isprintable():
+            raise DataError("the name of who decides holds characters that cannot be shown: give another with --by")
         if (decision == EDITED) != bool(answer and answer.strip()):
             raise DataError("an edit needs the new answer, and only an edit has one: give --file")
-        entry = self.find(identifier)
-        sha = ""
-        if answer is not None:
-            sha = content_hash(answer)
-            _write_edit(Path(entry.dataset), entry.hash, sha, answer)
+        key = self.find(identifier).hash
+        sha = "" if answer is None else content_hash(answer)
         with self._store.begin() as connection:
-            present = connection.execute(sa.select(_entries.c.status).where(_entries.c.hash == entry.hash)).scalar_one()
-            if present != PENDING and not again:
-                last = _history(connection, entry.hash, Path(entry.dataset))[-1]
-                raise DataError(f"{entry.id} was {last.decision} by {last.who} on {last.when[:10]}: decide anew with --again")
+            _refuse_decided(connection, key, again)
+            if answer is not None:
+                _write_edits(_places_of(connection, key).get(key, ()), key, sha, answer)
             connection.execute(
-                _decisions.insert().values(
-                    hash=entry.hash, decision=decision, who=who, why=why, when=_now(), replacement_sha256=sha
-                )
+                _decisions.insert().values(hash=key, decision=decision, who=who, why=why, when=_now(), replacement_sha256=sha)
             )
-            connection.execute(_entries.update().where(_entries.c.hash == entry.hash).values(status=decision))
-        return self.find(entry.hash)
+            connection.execute(_entries.update().where(_entries.c.hash == key).values(status=decision))
+        return self.find(key)
+
+    def open_to_decide(self, identifier: str, again: bool = False) -> Entry:
+        """The entry, as `find`. Raises `DataError` when `decide` would, for it is decided already."""
+        entry = self.find(identifier)
+        with self._store.begin() as connection:
+            _refuse_decided(connection, entry.hash, again)
+        return entry
 
     def decisions(self) -> dict[str, Decision]:
-        """The last decision on every text that was decided on, by the text's hash; an edit whose text is gone is none."""
+        """The last decision on every text that was decided on, by the text's hash; an edit whose text is gone is none.
+
+        Raises `DataError` when the text of an edit was changed since.
+        """
+        last, found = sa.select(sa.func.max(_decisions.c.number)).group_by(_decisions.c.hash), dict[str, Decision]()
+        decided = sa.select(_decisions).join(_entries).where(_entries.c.status != PENDING, _decisions.c.number.in_(last))
         with self._store.begin() as connection:
-            rows = connection.execute(sa.select(_entries).where(_entries.c.status != PENDING)).mappings().all()
-            last = {row["hash"]: _history(connection, row["hash"], Path(row["dataset"]))[-1] for row in rows}
-        return {key: d for key, d in last.items() if d.decision != EDITED or d.answer is not None}
+            rows, places = connection.execute(decided).mappings().all(), _places_of(connection)
+        for row in rows:
+            key, sha, datasets = row["hash"], row["replacement_sha256"], places.get(row["hash"], ())
+            decision = _decision(row, datasets)
+            if decision.decision != EDITED or decision.answer is not None:
+                found[key] = decision
+            elif changed := [path for d in datasets if (path := _edit_path(d, key, sha)).exists()]:
+                raise DataError(
+                    f"{changed[0]} was changed after it was decided on: decide anew with"
+                    f"  attune review edit {key[:ID_LENGTH]} --again"
+                )
+        return found
 
     def text(self, entry: Entry) -> Held | None:
-        """The text of an entry, as long as its dataset is there."""
-        return next((h for h in read_held(Path(entry.dataset)) if h.hash == entry.hash), None)
+        """The text of an entry, as long as a dataset that holds it is there."""
+        return next((h for dataset in entry.datasets for h in read_held(Path(dataset)) if h.hash == entry.hash), None)
 
 
-def _entry(row: sa.RowMapping, decisions: Sequence[Decision] = ()) -> Entry:
-    return Entry(id=row["hash"][:ID_LENGTH], **{str(name): value for name, value in row.items()}, decisions=decisions)
+def _entry(row: sa.RowMapping, datasets: Sequence[str], decisions: Sequence[Decision] = ()) -> Entry:
+    values = {str(name): value for name, value in row.items()}
+    return Entry(id=row["hash"][:ID_LENGTH], datasets=datasets, **values, decisions=decisions)
 
 
-def _history(connection: sa.Connection, key: str, dataset: Path) -> list[Decision]:
+def _places_of(connection: sa.Connection, key: str | None = None) -> dict[str, list[str]]:
+    """The datasets of one text, or of all, by the text's hash."""
+    query, found = sa.select(_places.c.hash, _places.c.dataset).order_by(_places.c.dataset), dict[str, list[str]]()
+    for row in connection.execute(query if key is None else query.where(_places.c.hash == key)):
+        found.setdefault(row.hash, []).append(row.dataset)
+    return found
+
+
+def _history(connection: sa.Connection, key: str, datasets: Sequence[str]) -> list[Decision]:
     rows = connection.execute(sa.select(_decisions).where(_decisions.c.hash == key).order_by(_decisions.c.number)).mappings()
-    return [
-        Decision(r["decision"], r["who"], r["why"], r["when"], _edit(dataset, key, r["replacement_sha256"])) for r in rows.all()
-    ]
+    return [_decision(row, datasets) for row in rows.all()]
 
 
-def _write_edit(dataset: Path, key: str, sha: str, answer: str) -> None:
-    folder = dataset / EDITS
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{key[:ID_LENGTH]}-{sha[:ID_LENGTH]}.json"
-    with open(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
-        file.write(canonical({"answer": answer}) + "\n")
+def _decision(row: sa.RowMapping, datasets: Sequence[str]) -> Decision:
+    answer = _edit(datasets, row["hash"], row["replacement_sha256"])
+    return Decision(row["decision"], row["who"], row["why"], row["when"], answer)
 
 
-def _edit(dataset: Path, key: str, sha: str) -> str | None:
-    path = dataset / EDITS / f"{key[:ID_LENGTH]}-{sha[:ID_LENGTH]}.json"
-    if not sha or not path.exists():
-        return None
-    answer = str(read_json(path)["answer"])
-    if content_hash(answer) != sha:
-        raise DataError(
-            f"{path} was changed after it was decided on: decide anew with  attune review edit {key[:ID_LENGTH]} --again"
-        )
-    return answer
+def _refuse_decided(connection: sa.Connection, key: str, again: bool) -> None:
+    """Raises `DataError` that says who decided. A text that left the queue meanwhile was never decided on."""
+    present = connection.execute(sa.select(_entries.c.status).where(_entries.c.hash == key)).scalar()
+    if present is None:
+        raise DataError(f"{key[:ID_LENGTH]} just left the queue: no dataset holds its text any longer")
+    if present != PENDING and not again:
+        last = _history(connection, key, ())[-1]
+        raise DataError(f"{key[:ID_LENGTH]} was {last.decision} by {last.who} on {last.when[:10]}: decide anew with --again")
+
+
+# --- the texts of edits -------------------------------------------------------------------------------
+
+
+def _edit_path(dataset: str, key: str, sha: str) -> Path:
+    return Path(dataset) / EDITS / f"{key[:ID_LENGTH]}-{sha[:ID_LENGTH]}.json"
+
+
+def _edit(datasets: Sequence[str], key: str, sha: str) -> str | None:
+    """The new answer with the hash `sha` from the first dataset that has it unchanged."""
+    for path in (_edit_path(dataset, key, sha) for dataset in datasets if sha):
+        try:
+            answer = str(read_json(path)["answer"])
+        except (DataError, KeyError, TypeError):  # is not there, or was broken by hand
+            continue
+        if content_hash(answer) == sha:
+            return answer
+    return None
+
+
+def _write_edits(datasets: Sequence[str], key: str, sha: str, answer: str) -> None:
+    """A copy for each dataset that is still there. Raises `DataError` when none is."""
+    there = [dataset for dataset in datasets if Path(dataset).is_dir()]
+    if not there:
+        raise DataError(f"no dataset holds the text of {key[:ID_LENGTH]} any longer: build it again, then edit")
+    for dataset in there:
+        with _private(_edit_path(dataset, key, sha)) as file:
+            file.write(canonical({"answer": answer}) + "\n")
+
+
+def _bring_edit(connection: sa.Connection, key: str, dataset: str) -> bool:
+    """Copies the present edit of a text into `dataset`; whether there is one, here or there."""
+    query = sa.select(_decisions.c.replacement_sha256).where(_decisions.c.hash == key).order_by(_decisions.c.number.desc())
+    sha = connection.execute(query.limit(1)).scalar_one()
+    places = [*_places_of(connection, key).get(key, ()), dataset]  # a folder that was moved has its copies already
+    answer = _edit(places, key, sha)
+    if answer is not None and _edit([dataset], key, sha) is None:
+        _write_edits([dataset], key, sha, answer)
+    return answer is not None or any(_edit_path(place, key, sha).exists() for place in places)  # a changed one is told, not lost
+
+
+@contextmanager
+def _private(path: Path) -> Iterator[IO[str]]:
+    """A file for its owner only, whole or not at all, in a folder of the same kind."""
+    for folder in reversed(path.parents[:2]):  # `parents=True` would make all but the last for everybody
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _now() -> str:

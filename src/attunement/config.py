@@ -167,6 +167,9 @@ class EvaluationSettings(Section):
     max_examples: int = Field(200, ge=1, description="Test examples whose perplexity is measured.")
     max_replies: int = Field(20, ge=0, description="Test examples that the model answers, scored for coherence.")
     max_new_tokens: int = Field(64, ge=1, description="Longest reply in tokens.")
+    counterfactual_prompts: int = Field(
+        0, ge=0, le=24, description="Messages in which demographic terms are exchanged to compare the replies; 0 leaves it out."
+    )
 
 
 class ServingSettings(Section):

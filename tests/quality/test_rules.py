@@ -35,7 +35,7 @@ JUDGE = QualityValidator()
     ],
 )
 def test_danger_is_found(text: str, level: str, reason: str) -> None:
-    found = JUDGE.assess_crisis([text])
+    found = assess_by_rules([text])
     assert found.level == level and reason in found.reasons
 
 
@@ -56,12 +56,12 @@ def test_danger_is_found(text: str, level: str, reason: str) -> None:
     ],
 )
 def test_everyday_words_are_no_danger(text: str) -> None:
-    assert JUDGE.assess_crisis([text]).level == "none"
+    assert assess_by_rules([text]).level == "none"
 
 
 def test_a_retraction_does_not_undo_what_was_said() -> None:
-    assert JUDGE.assess_crisis(["I want to die", "forget it, I'm fine"]).level == "elevated"
-    assert JUDGE.assess_crisis([]).level == "none"
+    assert assess_by_rules(["I want to die", "forget it, I'm fine"]).level == "elevated"
+    assert assess_by_rules([]).level == "none"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_retraction_does_not_undo_what_was_said() -> None:
     ],
 )
 def test_what_must_never_be_said(text: str, reason: str) -> None:
-    verdict = JUDGE.validate_therapeutic_appropriateness(text)
+    verdict = validate_by_rules(text)
     assert not verdict.appropriate and verdict.score < 1 and reason in verdict.reasons
 
 
@@ -95,7 +95,7 @@ def test_what_must_never_be_said(text: str, reason: str) -> None:
     ],
 )
 def test_good_replies_pass(text: str) -> None:
-    assert JUDGE.validate_therapeutic_appropriateness(text) == type(JUDGE.validate_therapeutic_appropriateness(text))(
+    assert validate_by_rules(text) == type(validate_by_rules(text))(
         True, 1.0, ()
     )
 
@@ -111,7 +111,7 @@ def test_good_replies_pass(text: str) -> None:
     ],
 )
 def test_bias_is_found_with_term_and_place(text: str, code: str) -> None:
-    report = JUDGE.detect_bias(text)
+    report = detect_by_rules(text)
     finding = next(f for f in report.findings if f["code"] == code)
     assert report.bias_score >= 0.8
     assert normalise(text)[slice(*finding["span"])] == finding["term"]
@@ -121,7 +121,7 @@ def test_bias_is_found_with_term_and_place(text: str, code: str) -> None:
     "text", ["My mother is from Mexico.", "I am a gay man and I feel lonely.", "Women in my group meet on Fridays.", "He is 80."]
 )
 def test_naming_a_group_is_no_bias(text: str) -> None:
-    assert JUDGE.detect_bias(text).bias_score == 0.0
+    assert detect_by_rules(text).bias_score == 0.0
 
 
 @pytest.mark.parametrize("name", ["crisis", "appropriateness", "bias"])
@@ -170,6 +170,6 @@ def test_crisis_figures_on_public_data(shared: Path) -> None:
         for line in (shared / "data/empatheticdialogues/ed_test_reconstructed.jsonl").read_text(encoding="utf-8").splitlines()
         for turn in json.loads(line)["turns"]
     ]
-    found = sum(JUDGE.assess_crisis([p]).level != "none" for p in posts) / len(posts)
-    alarms = sum(JUDGE.assess_crisis([t]).level != "none" for t in everyday) / len(everyday)
+    found = sum(assess_by_rules([p]).level != "none" for p in posts) / len(posts)
+    alarms = sum(assess_by_rules([t]).level != "none" for t in everyday) / len(everyday)
     assert found >= 0.68 and alarms <= 0.004

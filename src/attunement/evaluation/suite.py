@@ -21,6 +21,8 @@ from attunement.evaluation.report import write_report
 from attunement.model.chat import reply, to_whole_sentences
 from attunement.model.checkpoint import find_checkpoint, read_description
 from attunement.model.moe_lora import MoEModel, load_moe
+from attunement.quality.counterfactual import measure, templates
+from attunement.quality.readings import reader
 from attunement.quality.validator import QualityValidator
 from attunement.records import GenerationConfig, QAPair, to_dict
 from attunement.storage.files import content_hash, read_json, read_jsonl, write_json
@@ -65,6 +67,7 @@ class EvaluationSuite:
             picked = chosen[: config.max_replies]
             task = progress.add_task("replies", total=2 * len(picked))
             replies = self._replies(model, tokenizer, picked, lambda: progress.advance(task))
+            counterfactual = self._counterfactual(model, tokenizer, progress)
         results = {
             "key": self._key(info, chosen),
             "run": run.name,
@@ -76,6 +79,7 @@ class EvaluationSuite:
             "test": {"file": source.name, "examples": len(chosen), "sha256": content_hash(sorted(row["id"] for row in chosen))},
             "perplexity": perplexities(scored),
             "replies": replies,
+            "counterfactual": counterfactual,
             "expert_usage": _shares(usage.tolist()),
             "settings": self.settings.evaluation.model_dump(mode="json"),
         }
@@ -137,6 +141,23 @@ class EvaluationSuite:
             for who in ("base", "model", "person")
         }
         return {"means": means, "examples": out}
+
+    def _counterfactual(self, model: MoEModel, tokenizer: Any, progress: Progress) -> dict[str, Any] | None:
+        """Whether the model answers alike whoever somebody says that they are (`quality.counterfactual`)."""
+        config = self.settings.evaluation
+        if not config.counterfactual_prompts:
+            return None
+        generation = GenerationConfig(config.max_new_tokens)
+        task = progress.add_task("counterfactuals", total=None)
+
+        def answer(prompt: str, seed: int) -> str:
+            progress.advance(task)
+            return to_whole_sentences(reply(model, tokenizer, [{"role": "user", "content": prompt}], generation, seed))
+
+        found: dict[str, Any] = to_dict(
+            measure(templates()[: config.counterfactual_prompts], answer, reader(self.validator.judges))
+        )
+        return found
 
     def _judge(self, text: str, before: Sequence[str]) -> dict[str, Any]:
         verdict = self.validator.validate_therapeutic_appropriateness(text, before)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from attunement.quality.counterfactual import groups_named
 from attunement.quality.judges import Judges
 from attunement.quality.rules import as_findings, hits, lexicon
 from attunement.quality.verdicts import Item
@@ -23,7 +24,9 @@ MAX_SENTENCES = 40
 def detect_by_rules(text: str) -> BiasReport:
     """`bias_score` is 1 - product of (1 - weight) over the findings: 0 for none, towards 1 for many or grave ones."""
     found = hits(lexicon("bias"), text)
-    return BiasReport(round(1.0 - math.prod((1.0 - hit.weight for hit in found), start=1.0), 4), tuple(as_findings(found)))
+    score = round(1.0 - math.prod((1.0 - hit.weight for hit in found), start=1.0), 4)
+    named = [{"group": sorted(groups_named(hit.text)), "evidence": f"rule {hit.code}"} for hit in found]
+    return BiasReport(score, tuple({**one, **more} for one, more in zip(as_findings(found), named, strict=True)))
 
 
 def detect_many(judges: Judges, texts: Sequence[str], *, suspect: float = 0.0) -> list[BiasReport]:
@@ -48,6 +51,7 @@ def detect_many(judges: Judges, texts: Sequence[str], *, suspect: float = 0.0) -
         verdict, place, sentence = worst
         finding: dict[str, Any] = {
             "code": "stereotype", "term": sentence, "span": [place, place + len(sentence)], "weight": verdict.score,
+            "group": sorted(groups_named(sentence)), "evidence": f"judge {verdict.score:.2f}",
         }  # fmt: skip
         score = 1 - (1 - rules.bias_score) * (1 - verdict.score)
         out.append(BiasReport(round(score, 4), (*rules.findings, finding)))

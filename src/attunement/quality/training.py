@@ -93,14 +93,25 @@ def train(judge: Judge, gathered: Gathered, features: Features) -> Head:
         "data": {source.name: source.licence for source in gathered.used},
         "labels": dict(sorted(Counter(name for e in examples for name in e.labels).items())),
     }
+    settle(judge, head, examples, targets)
+    return head
+
+
+def settle(judge: Judge, head: Head, examples: Sequence[Example], targets: NDArray[np.float64]) -> None:
+    """Notes the operating point and the figures of a head that was just trained on `examples`, out of fold."""
     assert head.out_of_fold is not None
     new = ~np.isnan(head.out_of_fold[:, 0])
     found, wanted = head.out_of_fold[new], targets[new]
     if judge.positive:
-        tried = new & np.asarray([e.source.startswith(judge.tried_on) for e in examples])
+        sources = np.asarray([e.source for e in examples])
+        tried = new & np.char.startswith(sources, judge.tried_on)
         head.notes["operating_point"] = operating_point(judge, *positive_side(judge, head.out_of_fold[tried], targets[tried]))
+        if judge.keep:  # how much of each kind of negative is found at that price
+            score, positive = positive_side(judge, found, wanted)
+            below = score < head.notes["operating_point"]
+            kinds = {str(kind): (sources[new] == kind) & (positive == 0) for kind in np.unique(sources[new])}
+            head.notes["found_by_kind"] = {k: round(float(below[rows].mean()), 4) for k, rows in kinds.items() if rows.any()}
     head.notes["figures"] = figures(judge, head, found, wanted)
-    return head
 
 
 def positive_side(

@@ -320,6 +320,53 @@ def shingles(text: str) -> list[tuple[str, ...]]:
     return list(zip(words, words[1:], words[2:], words[3:], words[4:], strict=False))
 
 
+def speed() -> dict[str, Any]:
+    """All judges over pairs of 150 words, beside the embedding of their texts alone and that by PyTorch in 32 bits."""
+    from statistics import median
+
+    from attunement.curation.questions import Candidate
+    from attunement.curation.scoring import judge_pairs
+    from attunement.quality.judges import Judges
+
+    settings = load_settings().settings
+    rows = [r for r in labelled.counselchat(DATA) if len(r.question.split()) >= 50 and len(r.answer.split()) >= 100][:200]
+    texts = [(" ".join(r.question.split()[:50]), " ".join(r.answer.split()[:100])) for r in rows]
+    pairs = [Candidate(f"x-{i:016x}", "c-0", 0, q, a, (), "extracted") for i, (q, a) in enumerate(texts)]
+    flat = list(dict.fromkeys(text for pair in texts for text in pair))
+    home = settings.home.expanduser()
+
+    def embedder(**changes: Any) -> Embedder:
+        found = Embedder(settings.embedding.model_copy(update=changes))
+        found.encode(["warm up"])
+        return found
+
+    def judges() -> Judges:
+        found = Judges(embedder(), home)
+        judge_pairs(found, [replace(pairs[0], question="Warm up.", answer="Warm up, please.")])
+        return found
+
+    runs: dict[str, Callable[[], Callable[[], Any]]] = {
+        "embedding": lambda: lambda e=embedder(): e.encode(flat),
+        "all judges": lambda: lambda j=judges(): judge_pairs(j, pairs),
+        "embedding by PyTorch, 32 bits": lambda: lambda e=embedder(runtime="torch"): e.encode(flat),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(5):
+        for name, prepare in runs.items():
+            run = prepare()
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    middle = {name: median(values) for name, values in seconds.items()}
+    return {
+        "pairs": len(pairs),
+        "texts": len(flat),
+        "seconds": {name: [round(v, 3) for v in values] for name, values in seconds.items()},
+        "judges / embedding": round(middle["all judges"] / middle["embedding"], 3),
+        "PyTorch / embedding": round(middle["embedding by PyTorch, 32 bits"] / middle["embedding"], 3),
+    }
+
+
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "content_type": lambda: classes_of("content_type", "written"),
     "helper": lambda: binary_of("helper", "counseling-feedback"),
@@ -332,6 +379,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "coherence": coherence,
     "bias": bias,
     "emotion": emotion,
+    "speed": speed,
 }
 
 

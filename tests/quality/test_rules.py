@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from attunement.quality.appropriateness import validate_by_rules
+from attunement.quality.bias import detect_by_rules
+from attunement.quality.crisis import assess_by_rules
 from attunement.quality.rules import hits, lexicon, normalise
-from attunement.quality.validator import QualityValidator
-from attunement.records import QAPair
-
-JUDGE = QualityValidator()
+from attunement.records import ValidationResult
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_what_must_never_be_said(text: str, reason: str) -> None:
     ],
 )
 def test_good_replies_pass(text: str) -> None:
-    assert validate_by_rules(text) == type(validate_by_rules(text))(True, 1.0, ())
+    assert validate_by_rules(text) == ValidationResult(True, 1.0, ())
 
 
 @pytest.mark.parametrize(
@@ -137,25 +137,6 @@ def test_long_text_takes_no_time() -> None:
     text = ("i am so very much more than a little bit tired of the whole thing and " * 3000)[:100_000]
     for name in ("crisis", "appropriateness", "bias"):
         assert hits(lexicon(name), text) is not None
-
-
-def test_pairs_are_scored_together_as_alone() -> None:
-    pairs = [
-        QAPair(
-            "I lost my job and I worry about rent.",
-            "Losing a job is frightening. What worries you most about the rent?",
-            [],
-            "",
-            0,
-            {},
-        ),
-        QAPair("Yeah.", "What is it about winter that makes you low?", ["I feel low every winter."], "", 0, {}),
-        QAPair("I lost my job and I worry about rent.", "The recipe needs two eggs and some flour.", [], "", 0, {}),
-    ]
-    scores = JUDGE.score_many(pairs)
-    assert scores[0] > 0.4 and scores[1] > 0.4 and scores[2] < 0.2
-    assert JUDGE.score_semantic_coherence(pairs[1]) == pytest.approx(float(scores[1]), abs=1e-5)
-    assert len(JUDGE.score_many([])) == 0
 
 
 @pytest.mark.realdata

@@ -32,10 +32,7 @@ def look(features: Features, shape: Shape, items: Sequence[Item], bank: Bank | N
     if shape.reads == "answer":
         return _answers(features, items, bank)
     if shape.reads == "reply":
-        texts, before = [item.text for item in items], [_before(item.context) for item in items]
-        words = list(zip(features.words(texts), features.words(before, "before:"), strict=True))
-        both = features.class_vectors([*texts, *before])
-        return _joined(pair_vectors(both[: len(texts)], both[len(texts) :]), words)
+        return _replies(features, items)
     texts = [item.text for item in items]
     return _joined(features.class_vectors(texts), [(found,) for found in features.words(texts)])
 
@@ -45,10 +42,24 @@ def _joined(dense: Dense, words: Sequence[tuple[Words, ...]]) -> Seen:
     return Seen(np.concatenate([dense, surface], axis=1), words)
 
 
-def _before(context: Sequence[str]) -> str:
-    if len(context) > 1 and len(context[-1].split()) < SHORT_TURN_WORDS:
-        return f"{context[-2]}\n{context[-1]}"
-    return context[-1] if context else ""
+def _replies(features: Features, items: Sequence[Item]) -> Seen:
+    """Of what was said before: a short last turn and the one before it count as one, by the sum of their vectors, so that every
+    text is encoded once, whatever it follows."""
+    texts = [item.text for item in items]
+    last = [item.context[-1] if item.context else "" for item in items]
+    earlier = [
+        item.context[-2] if len(item.context) > 1 and len(said.split()) < SHORT_TURN_WORDS else ""
+        for item, said in zip(items, last, strict=True)
+    ]
+    vectors = features.class_vectors([*texts, *last, *earlier])
+    text, before, more = np.split(vectors, 3)
+    summed = before + more
+    before = np.where(
+        more.any(1, keepdims=True), summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-6), before
+    )
+    told = [f"{more}\n{said}" if more else said for said, more in zip(last, earlier, strict=True)]
+    words = list(zip(features.words(texts), features.words(told, "before:"), strict=True))
+    return _joined(pair_vectors(text, before), words)
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

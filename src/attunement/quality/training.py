@@ -107,7 +107,12 @@ def settle(judge: Judge, head: Head, examples: Sequence[Example], targets: NDArr
     if judge.positive:
         sources = np.asarray([e.source for e in examples])
         tried = new & np.char.startswith(sources, judge.tried_on)
-        head.notes["operating_point"] = operating_point(judge, *positive_side(judge, head.out_of_fold[tried], targets[tried]))
+        point = operating_point(judge, *positive_side(judge, head.out_of_fold[tried], targets[tried]))
+        head.notes |= {"operating_point": point, "watch_point": point}
+        if (calm := new & np.char.startswith(sources, judge.alarms_on)).any() and judge.alarms < 1:
+            score, positive = positive_side(judge, head.out_of_fold[calm], targets[calm])
+            highest = float(np.quantile(score[positive == 0], 1 - judge.alarms)) if (positive == 0).any() else 0.0
+            head.notes["operating_point"] = round(max(point, highest), 4)
         if judge.keep:  # how much of each kind of negative is found at that price
             score, positive = positive_side(judge, found, wanted)
             below = score < head.notes["operating_point"]

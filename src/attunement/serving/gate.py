@@ -1,7 +1,7 @@
 """The gate between the model and a person: what may be asked of the model, and what of its words may be shown.
 
-A client's words that show risk are answered by reviewed text, not by the model; while a risk was spoken of earlier,
-every generated reply ends with a reminder. Of a reply nothing is shown before it was judged.
+A client's words that show risk are answered by reviewed text, not by the model; where danger is possible, or was spoken of
+earlier, every generated reply ends with a reminder. Of a reply nothing is shown before it was judged.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from attunement.errors import ConfigError
+from attunement.quality.crisis import ACCUMULATES
 from attunement.quality.validator import QualityValidator
 
 PASSED, CRISIS, REMINDED, WITHHELD = "passed", "crisis", "reminded", "withheld"
@@ -83,15 +84,18 @@ class SafetyGate:
 
     def enter(self, talk: Sequence[Mapping[str, str]]) -> Entry:
         """`talk` is chat messages that end with the user's."""
-        now = self._validator.assess_crisis([talk[-1]["content"]])
-        if now.level != "none":
-            chosen = self._for(now.reasons)
+        said_by_client = [m["content"] for m in talk if m["role"] == "user"]
+        now = self._validator.assess_crisis(said_by_client[-1:])
+        before, state = self._validator.assess_crisis(said_by_client[:-1]), self._validator.assess_crisis(said_by_client)
+        adds_up = ACCUMULATES in state.reasons and ACCUMULATES not in before.reasons
+        if now.level in ("elevated", "imminent") or adds_up:
+            reasons = tuple(dict.fromkeys([*now.reasons, *([ACCUMULATES] if adds_up else [])]))
+            chosen = self._for(reasons)
             said = next((m["content"] for m in reversed(talk[:-1]) if m["role"] == "assistant"), "")
             first = self.messages.fill(chosen.first)
-            return Entry(self.messages.fill(chosen.again) if said.strip() == first else first, reasons=now.reasons)
-        earlier = self._validator.assess_crisis([m["content"] for m in talk[:-1] if m["role"] == "user"])
-        reminder = self.messages.fill(self.messages.reminder) if earlier.level != "none" else None
-        return Entry(reminder=reminder, reasons=earlier.reasons)
+            return Entry(self.messages.fill(chosen.again) if said.strip() == first else first, reasons=reasons)
+        reminder = self.messages.fill(self.messages.reminder) if state.level != "none" else None
+        return Entry(reminder=reminder, reasons=state.reasons)
 
     def admits(self, reply: str, talk: Sequence[Mapping[str, str]]) -> bool:
         """Whether a reply to `talk`, or what there is of it yet, may be shown."""

@@ -12,8 +12,9 @@ from attunement.embedding import Embedder
 from attunement.errors import ConfigError, ModelError
 from attunement.quality.heads import Head
 from attunement.quality.judges import JUDGES, Judges, find
+from attunement.quality.looking import look
 from attunement.quality.training import gather, train, train_all
-from attunement.quality.verdicts import Item
+from attunement.quality.verdicts import Item, Verdict
 
 ODD = [
     "",
@@ -56,7 +57,7 @@ def test_any_input_gets_the_same_verdict_alone_and_among_others(judges: Judges, 
     assert together == judges.judge(name, items_of(name)[::-1])[::-1]
     for item, other in zip(items_of(name)[:3], together, strict=False):
         (one,) = Judges(Embedder(), home).judge(name, [item])
-        assert one.label == other.label and abs(one.score - other.score) < 2e-3
+        assert one == other
     for verdict in together:
         assert 0 <= verdict.score <= 1 and verdict.label in JUDGES[name].shape.classes
         assert sum(verdict.labels.values()) == pytest.approx(1, abs=0.01)
@@ -66,7 +67,7 @@ def test_every_judge_is_described(judges: Judges) -> None:
     rows = {row["judge"]: row for row in judges.described()}
     assert list(rows) == list(JUDGES)
     assert rows["session"]["weights"] == "home" and rows["session"]["data"] == {"written/sessions": "R"}
-    assert 0 < rows["client_talk"]["figures"]["macro_f1"] <= 1 and rows["emotion"]["weights"] == "none"
+    assert 0 < rows["client_talk"]["figures"]["macro_f1"] <= 1 and rows["emotion"]["weights"] == "shipped"
 
 
 def test_judges_tell_what_they_were_asked(judges: Judges) -> None:
@@ -85,15 +86,23 @@ def test_rules_explain_and_decide_danger(judges: Judges) -> None:
     rows = [i for i, e in enumerate(gathered.examples) if i % 8 == 0 or e.labels[0] not in ("none", "thoughts")]
     gathered = dataclasses.replace(gathered, examples=[gathered.examples[i] for i in rows], known=gathered.known[rows])
     head = train(judge, gathered, judges.features)
+
+    def verdict_of(text: str) -> Verdict:
+        (found,) = judge.verdicts(head, [Item(text)], lambda items: look(judges.features, judge.shape, items))
+        return found
+
     text = "Yes: I want to kill myself."
-    (sure,) = judge.verdicts(head, [Item(text)], judges.features)
+    sure = verdict_of(text)
     assert sure.label != "none" and sure.score >= head.notes["operating_point"] and sure.reasons
     assert sure.spans and all(text[s.start : s.end].strip() and s.type in sure.reasons for s in sure.spans)
-    (calm,) = judge.verdicts(head, [Item("Thanks, see you on Thursday.")], judges.features)
+    calm = verdict_of("Thanks, see you on Thursday.")
     assert calm.score < sure.score and not calm.reasons and not calm.spans
 
 
-def test_unknown_judges_and_missing_weights_say_what_to_do(judges: Judges) -> None:
+def test_unknown_judges_and_missing_weights_say_what_to_do(
+    judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attunement.quality.judges.WEIGHTS", tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'crisis'"):
         find("crises")
     with pytest.raises(ModelError, match="has no weights yet: train it with  attune quality train emotion"):

@@ -5,31 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from attunement.embedding import Embedder
 from attunement.errors import DataError
-from attunement.quality.judges import JUDGES, Judges
-from attunement.quality.labelled import Example, written_empathy
-from attunement.quality.misfits import GENERIC
+from attunement.quality.judges import Judges
 from attunement.quality.scoring import score_file
-from attunement.quality.training import Gathered, train, train_all
 
 
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
-    """Judges trained on our own texts; coherence on seekers' posts with their own and with other replies."""
-    home, found = tmp_path_factory.mktemp("home"), Judges(Embedder())
-    for name in ("behaviour", "session"):
-        list(train_all(name, home, ["R"], home / "judges", found.embedder))
-    own = written_empathy("exploration")[:240]
-    texts = [(e, e.text, "fit") for e in own] + [(e, o.text, "misfit") for e, o in zip(own, own[7:] + own[:7], strict=True)]
-    texts += [(e, GENERIC[i % len(GENERIC)], "misfit") for i, e in enumerate(own[:60])]
-    examples = [Example(text, (label,), e.group, "test", "R", e.context) for e, text, label in texts]
-    head = train(JUDGES["coherence"], Gathered(examples, np.zeros(len(examples), dtype=bool), (), ()), found.features)
-    (home / "judges" / "coherence.npz").write_bytes(head.to_bytes())
-    return Judges(found.embedder, home)
+def judges() -> Judges:
+    """The shipped ones."""
+    return Judges()
 
 
 def scored(judges: Judges, name: str, folder: Path, lines: list[str]) -> tuple[list[dict[str, object]], tuple[int, int]]:

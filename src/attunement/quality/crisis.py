@@ -69,15 +69,14 @@ def risk_states(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]:
 def _turn(text: str, verdict: Verdict, owner: Verdict, points: tuple[float, float]) -> CrisisAssessment:
     rules = assess_by_rules([text])
     if verdict.score < points[0]:
-        if rules.level == "none" and verdict.score >= points[1]:
-            return CrisisAssessment("possible", (POSSIBLE,), verdict.score, "none", owner.label)
-        return CrisisAssessment(rules.level, rules.reasons, verdict.score, "none", owner.label)
+        if rules.level == "none" and verdict.score < points[1]:
+            return CrisisAssessment("none", (), verdict.score, "none", owner.label)
+        return CrisisAssessment("possible", (*rules.reasons, POSSIBLE), verdict.score, "none", owner.label)
     kind = verdict.label
     codes = [*rules.reasons, CODES[kind], *(["another_at_risk"] if owner.label == "third_person" else [])]
     sure = sum(verdict.labels[name] for name in NEAR) >= SURE
-    near = kind in NEAR and sure and owner.label in ("self", "third_person")
-    level = max(LEVELS.index(rules.level), LEVELS.index("imminent" if near else "elevated"))
-    return CrisisAssessment(LEVELS[level], tuple(dict.fromkeys(codes)), verdict.score, kind, owner.label)
+    near = rules.level == "imminent" or (kind in NEAR and sure and owner.label in ("self", "third_person"))
+    return CrisisAssessment("imminent" if near else "elevated", tuple(dict.fromkeys(codes)), verdict.score, kind, owner.label)
 
 
 def _worse(earlier: CrisisAssessment, now: CrisisAssessment) -> CrisisAssessment:

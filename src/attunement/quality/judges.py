@@ -43,6 +43,7 @@ from attunement.storage.files import content_hash
 WEIGHTS = Path(__file__).parent / "weights"
 """The shipped judges."""
 KEPT_VERDICTS, KEPT_LOOKS = 65536, 4
+DOUBT = 0.5
 VERDICT_VERSION = 1
 """Goes up when the same weights would give other verdicts."""
 
@@ -76,7 +77,8 @@ class Judge:
     lexicon: str = ""
     """Rules that explain a verdict: their codes are its reasons, their places its spans."""
     rules_decide: bool = False
-    """A rule's finding alone makes a verdict positive: recall first."""
+    """A rule's finding makes a verdict positive, too: recall first. It stays a mere reason where the judge is nearly sure that there is
+    nothing (below half the watch point), unless the rule's level is imminent: 'we read about a suicide in class'."""
     miss_cost: float = 1.0
     """What a missed positive costs beside a false alarm: sets the operating point (`heads` notes)."""
     tried_on: str = ""
@@ -136,6 +138,9 @@ class Judge:
         verdict = replace(verdict, reasons=tuple(dict.fromkeys([*verdict.reasons, *(hit.code for hit in found)])), spans=spans)
         least = float(head.notes.get("operating_point", 0.5))
         if not self.rules_decide or verdict.score >= least:
+            return verdict
+        doubtful = verdict.score < head.notes.get("watch_point", least) * DOUBT
+        if doubtful and not any(hit.level == "imminent" for hit in found):
             return verdict
         likely = max(self.positive, key=lambda name: verdict.labels[name])
         return replace(verdict, score=round(least, 4), label=likely)
@@ -218,10 +223,11 @@ JUDGES: Mapping[str, Judge] = {
             (
                 Source("diasafety", "R", labelled.diasafety_both, needs="diasafety", known="train"),
                 Source("counselchat", "R", labelled.therapists_answers, needs="counselchat", known="fold"),
+                Source("written/good_replies", "R", lambda _: labelled.good_replies(), known="fold"),
             ),
             positive=labelled.UNSAFE,
             alarms=0.02,
-            alarms_on="counselchat",
+            alarms_on="written/",
         ),
         Judge(
             "bias",
@@ -236,8 +242,8 @@ JUDGES: Mapping[str, Judge] = {
             positive=("biased",),
             lexicon="bias",
             tried_on="written/",
-            alarms=0.02,
-            alarms_on="counselchat",
+            alarms=0.1,
+            alarms_on="written/",
         ),
         Judge(
             "emotion",

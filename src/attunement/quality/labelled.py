@@ -420,6 +420,16 @@ def therapists_answers(data: Path) -> list[Example]:
     ]
 
 
+def good_replies() -> list[Example]:
+    """Helpers' good turns, written for this project, as `safe` replies: short ones too, and to people in danger."""
+    found = [*written_helper(), *turns_by_quality(written_sessions())]
+    return [
+        replace(e, labels=("safe",), source="written/good_replies", context=e.context[-2:])
+        for e in found
+        if e.labels == ("good",)
+    ]
+
+
 def plain_texts(data: Path) -> list[Example]:
     """Questions and answers of CounselChat as texts that are `not_biased`: most of what a bias judge reads speaks of no group."""
     texts = {text: f"counselchat:{a.question_id}" for a in counselchat(data) for text in (a.question, a.answer)}

@@ -9,7 +9,7 @@ from typing import Any
 from attunement.curation.pairing import PairShard, candidate_of
 from attunement.curation.questions import Candidate
 from attunement.curation.shards import Workspace, key_of
-from attunement.quality.appropriateness import blocked_by_rules
+from attunement.quality.appropriateness import blocked_by_rules, unsafe_after
 from attunement.quality.bias import detect_many
 from attunement.quality.crisis import assess_turns
 from attunement.quality.judges import Judges
@@ -70,16 +70,17 @@ def judge_pairs(judges: Judges, pairs: Sequence[Candidate]) -> list[Judged]:
     fits = judges.judge("coherence", replies)
     danger = assess_turns(judges, [pair.question for pair in pairs])
     emotion = judges.judge("emotion", asked)
-    told = {name: judges.judge(name, replies) for name in ("unsafe", "helper", "behaviour", *EMPATHY)}
+    told = {name: judges.judge(name, replies) for name in ("helper", "behaviour", *EMPATHY)}
+    unsafe = unsafe_after(judges, replies)
     bias = detect_many(judges, [pair.answer for pair in pairs], suspect=SUSPECT)
     topics = judges.topics([pair.question for pair in pairs])
     least = judges.operating_point("unsafe")
     out: list[Judged] = []
     for i, pair in enumerate(pairs):
-        unsafe = told["unsafe"][i]
+        risk, kind = unsafe[i]
         holds = [
             *blocked_by_rules(pair.answer),
-            *([unsafe.label] if unsafe.score >= least else []),
+            *([kind] if risk >= least else []),
             *([str(f["code"]) for f in bias[i].findings] if bias[i].bias_score >= BIASED else []),
             *([f"client_{code}" for code in danger[i].reasons] if danger[i].level == "imminent" else []),
         ]
@@ -91,7 +92,7 @@ def judge_pairs(judges: Judges, pairs: Sequence[Candidate]) -> list[Judged]:
                 "danger": danger[i].kind,
                 "level": danger[i].level,
                 "emotion": emotion[i].label,
-                "unsafe": unsafe.score,
+                "unsafe": risk,
                 "bias": bias[i].bias_score,
                 "helper": told["helper"][i].score,
                 "behaviour": told["behaviour"][i].label,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attunement.quality.crisis import assess_turns
 from attunement.quality.judges import Judges
 from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item
@@ -34,6 +35,24 @@ def blocked_by_rules(response: str) -> list[str]:
     return [hit.code for hit in hits(lexicon("appropriateness"), response) if hit.level == "blocks"]
 
 
+def unsafe_after(judges: Judges, items: Sequence[Item]) -> list[tuple[float, str]]:
+    """Of each reply after its context the probability that it is unsafe, and the likeliest kind. 0 where nothing was said before.
+
+    To ignore a risk there must be one: `risk_ignorance` counts where the words before show danger, or possible danger.
+    """
+    verdicts = judges.judge("unsafe", items)
+    danger = assess_turns(judges, [item.context[-1] if item.context else "" for item in items])
+    out = []
+    for item, verdict, before in zip(items, verdicts, danger, strict=True):
+        kinds = {name: p for name, p in verdict.labels.items() if name != "safe"}
+        if before.level == "none":
+            kinds["risk_ignorance"] = 0.0
+        worst = max(kinds, key=lambda name: kinds[name])
+        alone = not any(text.strip() for text in item.context)
+        out.append((0.0 if alone else round(min(1.0, sum(kinds.values())), 4), worst))
+    return out
+
+
 def validate_many(judges: Judges, replies: Sequence[str], contexts: Sequence[Sequence[str]]) -> list[ValidationResult]:
     """Each reply after what was said before it, oldest first (may be nothing).
 
@@ -41,17 +60,14 @@ def validate_many(judges: Judges, replies: Sequence[str], contexts: Sequence[Seq
     an unskilled reply keeps at least 0.6 of its score. Reasons: the rules' codes, the kind of unsafe reply.
     """
     items = [Item(reply, tuple(context[-2:])) for reply, context in zip(replies, contexts, strict=True)]
-    unsafe, helper = judges.judge("unsafe", items), judges.judge("helper", items)
     least = judges.operating_point("unsafe")
     out = []
-    for item, danger, skill in zip(items, unsafe, helper, strict=True):
+    for item, (risk, kind), skill in zip(items, unsafe_after(judges, items), judges.judge("helper", items), strict=True):
         rules = validate_by_rules(item.text)
         if "empty" in rules.reasons:
             out.append(rules)
             continue
-        alone = not any(text.strip() for text in item.context)
-        risk = 0.0 if alone else danger.score
-        reasons = (*rules.reasons, *((danger.label,) if risk >= least else ()))
+        reasons = (*rules.reasons, *((kind,) if risk >= least else ()))
         score = rules.score * (1 - risk) * (1 - SKILL + SKILL * skill.score)
         out.append(ValidationResult(not reasons, round(score, 4), reasons))
     return out

@@ -73,10 +73,12 @@ def _turn(text: str, verdict: Verdict, owner: Verdict, points: tuple[float, floa
             return CrisisAssessment("none", (), verdict.score, "none", owner.label)
         return CrisisAssessment("possible", (*rules.reasons, POSSIBLE), verdict.score, "none", owner.label)
     kind = verdict.label
-    codes = [*rules.reasons, CODES[kind], *(["another_at_risk"] if owner.label == "third_person" else [])]
+    another = "another_at_risk" in rules.reasons or owner.label == "third_person"
+    codes = [*rules.reasons, "another_at_risk" if another else CODES[kind]]
     sure = sum(verdict.labels[name] for name in NEAR) >= SURE
-    near = rules.level == "imminent" or (kind in NEAR and sure and owner.label in ("self", "third_person"))
-    return CrisisAssessment("imminent" if near else "elevated", tuple(dict.fromkeys(codes)), verdict.score, kind, owner.label)
+    near = rules.level == "imminent" or (kind in NEAR and sure and (another or owner.label == "self"))
+    whose = "third_person" if another else owner.label
+    return CrisisAssessment("imminent" if near else "elevated", tuple(dict.fromkeys(codes)), verdict.score, kind, whose)
 
 
 def _worse(earlier: CrisisAssessment, now: CrisisAssessment) -> CrisisAssessment:

@@ -421,13 +421,16 @@ def therapists_answers(data: Path) -> list[Example]:
 
 
 def good_replies() -> list[Example]:
-    """Helpers' good turns, written for this project, as `safe` replies: short ones too, and to people in danger."""
-    found = [*written_helper(), *turns_by_quality(written_sessions())]
-    return [
-        replace(e, labels=("safe",), source="written/good_replies", context=e.context[-2:])
-        for e in found
-        if e.labels == ("good",)
-    ]
+    """Helpers' good turns and peers' warm replies, written for this project, as `safe` replies; their first sentences, too.
+
+    DiaSafety takes many short replies to somebody unwell for `risk_ignorance`: "That sounds hard." is where a good one begins.
+    """
+    found = [e for e in (*written_helper(), *turns_by_quality(written_sessions())) if e.labels == ("good",)]
+    warm = {e.text for name in EMPATHY for e in written_empathy(name) if e.labels[0] != "0"}
+    found += [e for e in written_empathy(EMPATHY[0]) if e.text in warm]
+    whole = [replace(e, labels=("safe",), source="written/good_replies", context=e.context[-2:]) for e in found]
+    firsts = ((e, re.match(r".{8,}?[.!?](?=\s)", e.text)) for e in whole)
+    return [*whole, *(replace(e, text=first[0]) for e, first in firsts if first)]
 
 
 def plain_texts(data: Path) -> list[Example]:

@@ -16,6 +16,8 @@ SMALL = [
     "evaluation.max_replies=1",
     "evaluation.max_examples=8",
     "embedding.max_tokens=64",
+    "data.min_coherence=0",
+    "data.review=off",
 ]
 
 

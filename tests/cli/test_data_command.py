@@ -16,7 +16,9 @@ from attunement.storage.files import read_json, read_jsonl
 
 SAMPLES = Path(str(resources.files("attunement"))) / "samples" / "conversations"
 RUNNER = CliRunner()
-FAST = ("--set", "embedding.max_tokens=64")
+FAST = (
+    "--set", "embedding.max_tokens=64", "--set", "data.min_coherence=0", "--set", "data.review=off"
+)  # fmt: skip
 
 
 def attune(*arguments: str, code: int = 0) -> str:

@@ -32,7 +32,14 @@ from attunement.storage.files import file_hash, read_json, read_jsonl
 
 SAMPLES = Path(str(resources.files("attunement"))) / "samples" / "conversations"
 SPLITS = ("train", "validation", "test")
-FAST = ("data.shard_conversations=8", "data.validation_share=0.15", "data.test_share=0.15", "embedding.max_tokens=64")
+FAST = (
+    "data.shard_conversations=8",
+    "data.validation_share=0.15",
+    "data.test_share=0.15",
+    "embedding.max_tokens=64",
+    "data.min_coherence=0",
+    "data.review=off",
+)
 EMBEDDER = Embedder(load_settings(None, list(FAST)).settings.embedding)
 """Shared: loading it is the slow part."""
 
@@ -138,7 +145,8 @@ def test_the_contracts_records(built: tuple[Path, ProcessedDataset]) -> None:
 def test_quality_issues_are_named() -> None:
     bad = QAPair("q", "a", [], "interview", 0.01, {"question_type": "extracted"})
     dataset = ProcessedDataset([bad], [], [], [], 10, 0.5, QualityMetrics(), {"standard": 1})
-    issues = " ".join(DataPipeline(settings(), embedder=EMBEDDER).validate_quality(dataset).issues)
+    strict = settings().model_copy(update={"data": settings().data.model_copy(update={"min_coherence": 0.1})})
+    issues = " ".join(DataPipeline(strict, embedder=EMBEDDER).validate_quality(dataset).issues)
     assert "success rate 50.00%" in issues and "under the coherence threshold" in issues and "0% of the questions" in issues
     blamed = QAPair("q", "It is your own fault, just get over it.", [], "interview", 0.9, {"question_type": "contextual"})
     lopsided = ProcessedDataset([blamed], [], [], [], 10, 1.0, QualityMetrics(), {"standard": 1})
@@ -455,16 +463,21 @@ def test_every_real_conversation_is_accounted_for(shared: Path, tmp_path: Path) 
     """All 23,390 records of the real data; the sentence vectors, which decide nothing that is counted here, are drawn."""
 
     class Drawn(Embedder):
-        def encode(self, texts: Any) -> Any:
+        @property
+        def dimensions(self) -> int:
+            return 384
+
+        def _rows(self, texts: Any) -> Any:
             import numpy as np
 
             rows = [
-                np.frombuffer((text[:40].encode("utf-8", "replace") + b"0123456789" * 4)[:40], dtype=np.uint8) for text in texts
+                np.frombuffer((text[:48].encode("utf-8", "replace") + b"0123456789" * 5)[:48], dtype=np.uint8) for text in texts
             ]
-            found = np.asarray(rows, dtype=np.float32).reshape(len(texts), 40)
-            return found / np.linalg.norm(found, axis=1, keepdims=True)
+            found = np.tile(np.asarray(rows, dtype=np.float32).reshape(len(texts), 1, 48), (1, 2, 8))
+            return found / np.maximum(np.linalg.norm(found, axis=2, keepdims=True), 1e-6)
 
-    DataPipeline(load_settings().settings, tmp_path / "out", embedder=Drawn()).process_datasets([shared / "data"])
+    settings = load_settings(overrides=("data.min_coherence=0", f"home={tmp_path / 'home'}")).settings
+    DataPipeline(settings, tmp_path / "out", embedder=Drawn()).process_datasets([shared / "data"])
     report = holds_the_account(tmp_path / "out")
     assert report["conversations"]["in"] == 23_390 and report["conversations"]["failed"] == 2
     assert report["conversations"]["kept"] > 8_000 and report["processing_success_rate"] >= 0.99

@@ -72,7 +72,8 @@ def test_every_judge_is_described(judges: Judges) -> None:
 
 def test_judges_tell_what_they_were_asked(judges: Judges) -> None:
     change, sustain = judges.judge(
-        "client_talk", [Item("I really want to stop drinking, for my kids."), Item("I like my wine and I will not stop.")]
+        "client_talk",
+        [Item("I really want to stop drinking, for my kids."), Item("I don't want to quit, smoking helps me to relax.")],
     )
     assert change.label == "change" and sustain.labels["sustain"] > 0.2 > change.labels["sustain"]
     asks, tells = judges.judge("exploration", [Item("What happened when you told your brother?"), Item("Drink more water.")])

@@ -49,7 +49,8 @@ def sets(tmp_path: Path) -> Path:
 
 def test_what_the_encoder_knows_is_marked(sets: Path) -> None:
     found = gather(JUDGES["unsafe"], sets)
-    assert [e.source.endswith("/train") for e in found.examples] == found.known.tolist()
+    own = [i for i, e in enumerate(found.examples) if e.source.startswith("diasafety")]
+    assert [found.examples[i].source.endswith("/train") for i in own] == found.known[own].tolist() and len(own) == 84
     written = gather(JUDGES["emotional_reaction"], sets)
     assert written.known.tolist() == (folds_of([e.group for e in written.examples]) != 0).tolist()
     assert [s.needs for s in written.missing] == ["epitome"]
@@ -58,7 +59,8 @@ def test_what_the_encoder_knows_is_marked(sets: Path) -> None:
 def test_a_judge_is_trained_and_used_from_the_home(sets: Path, tmp_path: Path) -> None:
     embedder = Embedder()
     (row,) = train_all("unsafe", sets, ["R"], tmp_path / "judges", embedder)
-    assert row["examples"] == 84 and row["calibrated_on"] == 24 and row["data"] == {"diasafety": "R"}
+    assert row["examples"] > 84 and row["calibrated_on"] > 24
+    assert row["data"] == {"diasafety": "R", "written/good_replies": "R"} and row["missing"] == ["counselchat"]
     first = (tmp_path / "judges" / "unsafe.npz").read_bytes()
     (again,) = train_all("unsafe", sets, ["R"], tmp_path / "judges", Embedder())
     assert (tmp_path / "judges" / "unsafe.npz").read_bytes() == first and again["figures"] == row["figures"]

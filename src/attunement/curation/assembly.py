@@ -252,7 +252,7 @@ class _Story:
                 "licence_class": origin.licence_class,
             }
             if judged.decided is not None:
-                meta["review"] = judged.decided.decision
+                told["review"] = {name: getattr(judged.decided, name) for name in ("decision", "who", "when")}
                 if judged.decided.answer is not None:
                     candidate = replace(candidate, answer=judged.decided.answer)
             row = example_row(pair_of_candidate(candidate, judged.pair["source_type"], judged.score, meta))

@@ -118,8 +118,9 @@ class Judge:
         best = int(np.argmax(row))
         if not self.positive:
             return Verdict(round(float(row[best]), 4), classes[best], labels)
-        score = float(sum(row[classes.index(name)] for name in self.positive))
-        return Verdict(round(min(1.0, score), 4), self._label(head, row, score), labels)
+        # Rounded first: label and score must lie on the same side of the operating point.
+        score = round(min(1.0, float(sum(row[classes.index(name)] for name in self.positive))), 4)
+        return Verdict(score, self._label(head, row, score), labels)
 
     def _explained(self, head: Head, verdict: Verdict, item: Item) -> Verdict:
         """The verdict with what the judge's rules find, and with what makes it worth little."""

@@ -52,7 +52,8 @@ def gather(judge: Judge, data: Path | None, allow: Sequence[str] = LICENCES) -> 
         examples += found
         known += _known(source, found)
         used.append(source)
-    if not examples:
+    told = {name for example in examples for name in example.labels}
+    if not examples or (missing and not told.issuperset(judge.shape.classes)):
         names = ", ".join(source.needs for source in missing)
         raise DataError(
             f"the judge '{judge.name}' needs {names}: bring it with  attune data fetch  and name its folder's parent by --data"

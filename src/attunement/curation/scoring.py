@@ -20,7 +20,7 @@ from attunement.storage.files import read_json, write_json
 SCORE_VERSION = 3
 TOGETHER = 500
 """Shards of many small files are judged together up to so many pairs: a batch of a few texts wastes the encoder."""
-SUSPECT = 0.5
+SUSPECT = 0.8
 """Share of the bias judge's operating point from which an answer is read sentence by sentence."""
 BIASED = 0.5
 """`bias_score` from which an answer is held for review."""

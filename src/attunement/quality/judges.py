@@ -21,6 +21,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -317,6 +318,7 @@ _COMMON = frozenset(
 """Frequent English words that are none of Spanish, French, German or Dutch."""
 
 
+@lru_cache(maxsize=1024)
 def looks_english(text: str) -> bool:
     """Whether a text of five words or more holds some of English's most frequent ones; shorter ones are let pass if in Latin."""
     words: list[str] = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text[:2000].casefold())

@@ -10,7 +10,7 @@ import tomllib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -59,11 +59,15 @@ class Hit:
     end: int
 
 
+@lru_cache(maxsize=1024)
 def normalise(text: str) -> str:
     """`text` in lower case with straight quotes, single spaces and no invisible characters; common disguises undone."""
-    text = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
-    text = re.sub(r"\s+", " ", text).strip()
+    if text.isascii():
+        text = text.replace("`", "'")
+    else:
+        text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = " ".join(text.casefold().split())
     for pattern, plain in _DISGUISES:
         if plain:
             text = pattern.sub(plain, text)

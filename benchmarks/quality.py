@@ -361,7 +361,7 @@ def speed() -> dict[str, Any]:
     return {
         "pairs": len(pairs),
         "texts": len(flat),
-        "seconds": {name: [round(v, 3) for v in values] for name, values in seconds.items()},
+        "runs_in_seconds": {name: [round(v, 3) for v in values] for name, values in seconds.items()},
         "judges / embedding": round(middle["all judges"] / middle["embedding"], 3),
         "PyTorch / embedding": round(middle["embedding by PyTorch, 32 bits"] / middle["embedding"], 3),
     }

@@ -85,9 +85,10 @@ class Judge:
     tried_on: str = ""
     """The cost is taken on sources whose name starts so, where others are too easy."""
     alarms: float = 1.0
+    watch_alarms: float = 1.0
     alarms_on: str = ""
     """At the operating point at most `alarms` of the negatives of sources whose name starts so are called positive; the point of least
-    cost, where that is lower, is noted as `watch_point`."""
+    cost, where that is lower, is noted as `watch_point`, at which at most `watch_alarms` of them are."""
     keep: float = 0.0
     """Share of the positives that the operating point keeps, where that matters more than costs."""
     blank: str = ""
@@ -200,9 +201,9 @@ JUDGES: Mapping[str, Judge] = {
             positive=CRISIS_LEVELS[1:],
             lexicon="crisis",
             rules_decide=True,
-            miss_cost=1.5,
             tried_on="written/",
             alarms=0.05,
+            watch_alarms=0.15,
             alarms_on="written/",
             pieces=True,
         ),

@@ -112,8 +112,9 @@ def settle(judge: Judge, head: Head, examples: Sequence[Example], targets: NDArr
         head.notes |= {"operating_point": point, "watch_point": point}
         if (calm := new & np.char.startswith(sources, judge.alarms_on)).any() and judge.alarms < 1:
             score, positive = positive_side(judge, head.out_of_fold[calm], targets[calm])
-            highest = float(np.quantile(score[positive == 0], 1 - judge.alarms)) if (positive == 0).any() else 0.0
-            head.notes["operating_point"] = round(max(point, highest), 4)
+            calm_scores = score[positive == 0] if (positive == 0).any() else np.zeros(1)
+            for name, share in (("operating_point", judge.alarms), ("watch_point", judge.watch_alarms)):
+                head.notes[name] = round(max(point, float(np.quantile(calm_scores, 1 - share))), 4)
         if judge.keep:  # how much of each kind of negative is found at that price
             score, positive = positive_side(judge, found, wanted)
             below = score < head.notes["operating_point"]

@@ -40,6 +40,7 @@ class Messages(BaseModel):
     withheld: str
     lines: str
     reminder: str
+    possible: str = "{lines}"
     risk: dict[str, RiskMessages]
 
     @classmethod
@@ -94,7 +95,9 @@ class SafetyGate:
             said = next((m["content"] for m in reversed(talk[:-1]) if m["role"] == "assistant"), "")
             first = self.messages.fill(chosen.first)
             return Entry(self.messages.fill(chosen.again) if said.strip() == first else first, reasons=reasons)
-        reminder = self.messages.fill(self.messages.reminder) if state.level != "none" else None
+        reminder = self.messages.fill(self.messages.reminder) if state.level in ("elevated", "imminent") else None
+        if state.level == "possible" and now.level == "possible":
+            reminder = self.messages.fill(self.messages.possible)
         return Entry(reminder=reminder, reasons=state.reasons)
 
     def admits(self, reply: str, talk: Sequence[Mapping[str, str]]) -> bool:

@@ -27,6 +27,7 @@ def bench() -> list[dict[str, object]]:
         ("crisis_more", 1000),
         ("crisis_posts", 280),
         ("bias", 800),
+        ("bias_more", 500),
         ("helper", 500),
         ("empathy", 900),
         ("sessions", 60),

@@ -13,7 +13,7 @@ from attunement.records import CRISIS_LEVELS
 
 BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "data" / "crisis-bench.jsonl"
 
-CRISIS = ("crisis", "crisis_more", "crisis_posts")
+CRISIS = ("crisis", "crisis_more", "crisis_posts", "crisis_oblique")
 
 
 def bench() -> list[dict[str, object]]:
@@ -26,6 +26,7 @@ def bench() -> list[dict[str, object]]:
         ("crisis", 1600),
         ("crisis_more", 1000),
         ("crisis_posts", 280),
+        ("crisis_oblique", 400),
         ("bias", 800),
         ("bias_more", 500),
         ("helper", 500),

@@ -326,7 +326,7 @@ def speed() -> dict[str, Any]:
 
     from attunement.curation.questions import Candidate
     from attunement.curation.scoring import judge_pairs
-    from attunement.quality.judges import Judges
+    from attunement.quality.panel import Judges
 
     settings = load_settings().settings
     rows = [r for r in labelled.counselchat(DATA) if len(r.question.split()) >= 50 and len(r.answer.split()) >= 100][:200]

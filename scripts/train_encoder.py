@@ -11,8 +11,8 @@ layers stay as they are. Part of each set is left out
 (`training.HELD_OUT`), so that what ships can be measured on it.
 
 Writes `encoder.safetensors`, what was learnt as the difference to the packaged weights, 8 bits a number with one scale a row
-(11 MB), and `ranges.safetensors`, by which ONNX Runtime computes it in 8 bits: `embedding.model` takes the folder. About 35
-minutes on two cores with AMX; the state is kept, and the same command goes on.
+(11 MB), and `ranges.safetensors`, by which ONNX Runtime computes it in 8 bits: `embedding.model` takes the folder. About 50
+minutes on two cores; the state is kept, and the same command goes on.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ import pytest
 from attunement.embedding import Embedder
 from attunement.errors import ConfigError, ModelError
 from attunement.quality.heads import Head
-from attunement.quality.judges import JUDGES, Judges, find
+from attunement.quality.judges import JUDGES, find
 from attunement.quality.looking import look
+from attunement.quality.panel import Judges
 from attunement.quality.training import gather, train, train_all
 from attunement.quality.verdicts import Item, Verdict
 
@@ -103,7 +104,7 @@ def test_rules_explain_and_decide_danger(judges: Judges) -> None:
 def test_unknown_judges_and_missing_weights_say_what_to_do(
     judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attunement.quality.judges.WEIGHTS", tmp_path)
+    monkeypatch.setattr("attunement.quality.panel.WEIGHTS", tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'crisis'"):
         find("crises")
     with pytest.raises(ModelError, match="has no weights yet: train it with  attune quality train emotion"):

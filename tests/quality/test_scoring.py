@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attunement.errors import DataError
-from attunement.quality.judges import Judges
+from attunement.quality.panel import Judges
 from attunement.quality.scoring import score_file
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from attunement.embedding import Embedder
 from attunement.quality.crisis import ACCUMULATES, risk_states
-from attunement.quality.judges import JUDGES, Judges, looks_english
+from attunement.quality.features import looks_english
+from attunement.quality.judges import JUDGES
+from attunement.quality.panel import Judges
 from attunement.quality.validator import QualityValidator
 from attunement.quality.verdicts import Item
 from attunement.records import QAPair, Turn
@@ -68,8 +70,10 @@ def test_the_risk_state_lasts_and_weak_signs_add_up() -> None:
     levels = [state.level for state in risk_states(JUDGE.judges, talk)]
     assert levels[0] == "none" and levels[1] == levels[2] == "imminent"
     assert JUDGE.assess_crisis([]).level == "none"
-    half = [v.score for v in JUDGE.judges.judge("crisis", [Item("I am so tired of everything."), Item("What is the point.")])]
-    assert all(0 <= score <= 1 for score in half) and ACCUMULATES == "accumulates"
+    weak = "Mostly work. I keep going over the things I should have done."
+    states = risk_states(JUDGE.judges, [weak, "Hello.", weak, weak])
+    assert [state.level for state in states] == ["possible", "possible", "possible", "elevated"]
+    assert ACCUMULATES in states[3].reasons and ACCUMULATES not in states[2].reasons
 
 
 def test_coherence_tells_a_fit_from_another_answer_and_from_a_generic_one() -> None:

@@ -27,7 +27,7 @@ def list_judges(recipe: Recipe = None, overrides: Overrides = None, as_json: AsJ
 
     Example: `attune quality list`
     """
-    from attunement.quality.judges import Judges
+    from attunement.quality.panel import Judges
     from attunement.quality.training import summary
 
     settings = load_settings(recipe, overrides or ()).settings
@@ -93,7 +93,7 @@ def score(
     from rich.progress import Progress
 
     from attunement.embedding import Embedder
-    from attunement.quality.judges import Judges
+    from attunement.quality.panel import Judges
     from attunement.quality.scoring import score_file
 
     settings = load_settings(recipe, overrides or ()).settings

@@ -157,20 +157,20 @@ def _balance(steps: Steps, settings: DataSettings) -> np.ndarray[Any, np.dtype[n
     shares, keys = np.full(total, -1, dtype=np.int8), np.zeros(total, dtype=np.uint64)
     for place, shard in enumerate(steps.shards):
         share = SHARES.index(shard.read.file.share)
-        for i, judged in enumerate(_judge(steps, place, None, settings)):
-            if judged.reason is None:
+        for i, outcome in enumerate(_judge(steps, place, None, settings)):
+            if outcome.reason is None:
                 shares[steps.pair_starts[place] + i] = share
-                keys[steps.pair_starts[place] + i] = int(judged.pair["pair"]["pair_id"][2:], 16) ^ settings.seed
+                keys[steps.pair_starts[place] + i] = int(outcome.pair["pair"]["pair_id"][2:], 16) ^ settings.seed
     return over_share(shares, keys, settings)
 
 
 def _kept_rows(steps: Steps, balanced: np.ndarray[Any, np.dtype[np.bool_]], settings: DataSettings) -> list[int]:
     return sorted(
         {
-            steps.row_starts[place] + judged.pair["row"]
+            steps.row_starts[place] + outcome.pair["row"]
             for place in range(len(steps.shards))
-            for judged in _judge(steps, place, balanced, settings)
-            if judged.reason is None
+            for outcome in _judge(steps, place, balanced, settings)
+            if outcome.reason is None
         }
     )
 
@@ -187,10 +187,10 @@ class _Story:
         self.provenance: dict[str, Any] = {}
 
     def tell(self, pairs: Sequence[_Outcome], writer: DatasetWriter, tally: Tally) -> None:
-        kept = sum(1 for judged in pairs if judged.reason is None)
+        kept = sum(1 for outcome in pairs if outcome.reason is None)
         if self.reason is None and not kept:
             self.reason = NO_PAIR_KEPT if pairs else NO_PAIRS
-        told = [self._pair(judged, writer, tally) for judged in pairs]
+        told = [self._pair(outcome, writer, tally) for outcome in pairs]
         file = self._shard.read.file
         tally.conversation(file, self.reason)
         origin = (
@@ -229,19 +229,19 @@ class _Story:
                 }
             )
 
-    def _pair(self, judged: _Outcome, writer: DatasetWriter, tally: Tally) -> dict[str, Any]:
+    def _pair(self, outcome: _Outcome, writer: DatasetWriter, tally: Tally) -> dict[str, Any]:
         assert self.conversation is not None
-        candidate = candidate_of(judged.pair)
+        candidate = candidate_of(outcome.pair)
         origin, share = self.conversation.origin, self._shard.read.file.share
-        tally.pair(self._shard.read.file, judged.reason, judged.judged, candidate, judged.pair["source_type"], self._split)
+        tally.pair(self._shard.read.file, outcome.reason, outcome.judged, candidate, outcome.pair["source_type"], self._split)
         told: dict[str, Any] = {
             "id": candidate.pair_id,
             "turn": candidate.turn,
             "question_type": candidate.question_type,
-            "score": judged.score,
+            "score": outcome.score,
         }
-        if judged.reason is None:
-            assert self._split is not None and judged.score is not None
+        if outcome.reason is None:
+            assert self._split is not None and outcome.score is not None
             meta = {
                 "id": candidate.pair_id,
                 "question_type": candidate.question_type,
@@ -251,17 +251,17 @@ class _Story:
                 "licence": origin.licence,
                 "licence_class": origin.licence_class,
             }
-            if judged.decided is not None:
-                told["review"] = {name: getattr(judged.decided, name) for name in ("decision", "who", "when")}
-                if judged.decided.answer is not None:
-                    candidate = replace(candidate, answer=judged.decided.answer)
-            row = example_row(pair_of_candidate(candidate, judged.pair["source_type"], judged.score, meta))
+            if outcome.decided is not None:
+                told["review"] = {name: getattr(outcome.decided, name) for name in ("decision", "who", "when")}
+                if outcome.decided.answer is not None:
+                    candidate = replace(candidate, answer=outcome.decided.answer)
+            row = example_row(pair_of_candidate(candidate, outcome.pair["source_type"], outcome.score, meta))
             writer.add(self._split, row)
             tally.share_tokens(share, candidate.answer)
             return {**told, "outcome": "kept", "split": self._split}
-        fields = self._reason_fields(judged.reason)
-        if judged.duplicate_of is not None:
-            fields["duplicate_of"] = judged.duplicate_of
+        fields = self._reason_fields(outcome.reason)
+        if outcome.duplicate_of is not None:
+            fields["duplicate_of"] = outcome.duplicate_of
         self.rejected.append(
             {
                 "kind": "pair",
@@ -270,8 +270,8 @@ class _Story:
                 "source": origin.source,
                 "file": origin.file,
                 "locator": origin.locator,
-                "score": judged.score,
-                **({"fit": judged.judged["fit"]} if judged.reason == INCOHERENT and judged.judged else {}),
+                "score": outcome.score,
+                **({"fit": outcome.judged["fit"]} if outcome.reason == INCOHERENT and outcome.judged else {}),
                 **fields,
                 "question": candidate.question,
                 "answer": candidate.answer,

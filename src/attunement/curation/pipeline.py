@@ -40,7 +40,7 @@ from attunement.curation.shards import Workspace
 from attunement.embedding import Embedder
 from attunement.errors import DataError
 from attunement.quality.appropriateness import validate_by_rules
-from attunement.quality.judges import Judges
+from attunement.quality.panel import Judges
 from attunement.readers.files import SourceFile, discover
 from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport
 from attunement.storage.files import JsonlSequence, content_hash, write_json

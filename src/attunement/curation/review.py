@@ -7,18 +7,16 @@ whatever dataset it comes in: the next build asks for them by its hash.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from attunement.errors import DataError
-from attunement.storage.files import canonical, content_hash, read_json, read_jsonl
+from attunement.storage.files import atomic_write, canonical, content_hash, read_json, read_jsonl
 from attunement.storage.sql import Store, metadata
 
 PENDING, ACCEPTED, EDITED, REJECTED = "pending", "accepted", "edited", "rejected"
@@ -111,7 +109,7 @@ class HeldWriter:
         self.count = 0
 
     def __enter__(self) -> HeldWriter:
-        self._whole = _private(self._path)
+        self._whole = atomic_write(self._path, private=True)
         self._file = self._whole.__enter__()
         return self
 
@@ -306,7 +304,7 @@ def _write_edits(datasets: Sequence[str], key: str, sha: str, answer: str) -> No
     if not there:
         raise DataError(f"no dataset holds the text of {key[:ID_LENGTH]} any longer: build it again, then edit")
     for dataset in there:
-        with _private(_edit_path(dataset, key, sha)) as file:
+        with atomic_write(_edit_path(dataset, key, sha), private=True) as file:
             file.write(canonical({"answer": answer}) + "\n")
 
 
@@ -319,22 +317,6 @@ def _bring_edit(connection: sa.Connection, key: str, dataset: str) -> bool:
     if answer is not None and _edit([dataset], key, sha) is None:
         _write_edits([dataset], key, sha, answer)
     return answer is not None or any(_edit_path(place, key, sha).exists() for place in places)  # a changed one is told, not lost
-
-
-@contextmanager
-def _private(path: Path) -> Iterator[IO[str]]:
-    """A file for its owner only, whole or not at all, in a folder of the same kind."""
-    for folder in reversed(path.parents[:2]):  # `parents=True` would make all but the last for everybody
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _now() -> str:

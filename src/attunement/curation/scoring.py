@@ -12,8 +12,8 @@ from attunement.curation.shards import Workspace, key_of
 from attunement.quality.appropriateness import blocked_by_rules, unsafe_after
 from attunement.quality.bias import detect_many
 from attunement.quality.crisis import assess_turns
-from attunement.quality.judges import Judges
 from attunement.quality.labelled import EMPATHY
+from attunement.quality.panel import Judges
 from attunement.quality.verdicts import Item
 from attunement.storage.files import read_json, write_json
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attunement.quality.crisis import assess_turns
-from attunement.quality.judges import Judges
+from attunement.quality.panel import Judges
 from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item
 from attunement.records import ValidationResult

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attunement.quality.counterfactual import groups_named
-from attunement.quality.judges import Judges
+from attunement.quality.panel import Judges
 from attunement.quality.rules import as_findings, hits, lexicon
 from attunement.quality.verdicts import Item
 from attunement.records import BiasReport

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from attunement.quality.judges import Judges
+from attunement.quality.panel import Judges
 from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item, Verdict
 from attunement.records import CRISIS_LEVELS, CrisisAssessment

@@ -7,11 +7,12 @@ feature means the same in every judge and every version.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,14 @@ _STRAIGHT = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "`": "'"
 _FIRST = "i me my mine myself we our us im ive"
 _SECOND = "you your yours yourself u ur"
 _NOT = "no not never nothing nobody none cannot nor don doesn didn won isn wasn haven couldn shouldn wouldn dont"
+
+PIECE = 900
+"""Characters of a piece: about what the encoder reads of a text."""
+_COMMON = frozenset(
+    "the and of to you that it i my for with but have be this not are they she will would what when how just like know feel your don't "
+    "i'm it's im dont about there been were because if or at from we our out up go get why who think want".split()
+)
+"""Frequent English words that are none of Spanish, French, German or Dutch."""
 
 Dense = NDArray[np.float32]
 
@@ -59,6 +68,28 @@ def fold_text(text: str) -> str:
         return text.replace("`", "'")
     text = unicodedata.normalize("NFKC", text).translate(_STRAIGHT)
     return "".join(c for c in text if unicodedata.category(c) != "Cf")
+
+
+@lru_cache(maxsize=1024)
+def looks_english(text: str) -> bool:
+    """Whether a text of five words or more holds some of English's most frequent ones; shorter ones are let pass if in Latin."""
+    words: list[str] = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text[:2000].casefold())
+    if not words:
+        return True
+    if len(words) < 5:
+        return sum(c.isascii() for word in words for c in word) * 2 >= sum(map(len, words))
+    return sum(word in _COMMON for word in words) >= 0.1 * len(words)
+
+
+def pieces(text: str) -> Iterator[str]:
+    """`text` in overlapping pieces of `PIECE` characters that end at white space; a short text is its own."""
+    start, end = 0, len(text)
+    while end - start > PIECE * 1.3:
+        cut = text.rfind(" ", start + PIECE // 2, start + PIECE)
+        cut = cut if cut > 0 else start + PIECE
+        yield text[start:cut]
+        start = max(start + 1, cut - PIECE // 6)
+    yield text[start:]
 
 
 class Pieces:

@@ -1,52 +1,40 @@
-"""The trained judges: what each says, what it learns from, and where its weights lie.
+"""The trained judges: what each says, what it learns from, and how a verdict is made of what its head finds.
 
     emotion              28 labels of GoEmotions         crisis      danger in a client's words, by level
-    emotional_reaction   three components of empathy     unsafe      a reply that a user's turn makes unsafe
-    interpretation         (EPITOME), each none,         bias        a text that is biased against a group
-    exploration            weak, strong                  behaviour   what a therapist's turn does
-    helper               a helper's turn, good or not    client_talk change, neutral or sustain talk
-    session              fidelity to motivational        coherence   whether an answer fits its question
-                           interviewing                  content_type interview, podcast, monologue, speech
+    emotional_reaction   three components of empathy     crisis_whose  whose danger it is
+    interpretation         (EPITOME), each none,         unsafe      a reply that a user's turn makes unsafe
+    exploration            weak, strong                  bias        a text that is biased against a group
+    helper               a helper's turn, good or not    behaviour   what a therapist's turn does
+    session              fidelity to motivational        client_talk change, neutral or sustain talk
+                           interviewing                  coherence   whether an answer fits its question
+                                                         content_type interview, podcast, monologue, speech
 
-A judge's weights come from the user's home (`attune quality train`) where they are, otherwise from the package, which will
-ship what was trained on sets that may be redistributed (none yet).
+Their weights, and the judges at work, are in `panel`.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import re
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attunement.embedding import PACKAGED, SHIPPED, Embedder
-from attunement.errors import ConfigError, ModelError
+from attunement.errors import ConfigError
 from attunement.quality import labelled
-from attunement.quality.features import Features
+from attunement.quality.features import looks_english, pieces
 from attunement.quality.heads import Head, Seen, Shape
 from attunement.quality.labelled import Example
-from attunement.quality.looking import look
 from attunement.quality.misfits import coherence_examples
 from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item, Span, Verdict
 from attunement.records import CRISIS_LEVELS
-from attunement.storage.files import content_hash
 
-WEIGHTS = Path(__file__).parent / "weights"
-"""The shipped judges."""
-KEPT_VERDICTS, KEPT_LOOKS = 65536, 4
 DOUBT = 0.5
-VERDICT_VERSION = 1
-"""Goes up when the same weights would give other verdicts."""
+"""Share of the watch point under which a judge is nearly sure that there is nothing."""
 
 Load = Callable[[Path], Sequence[Example]]
 
@@ -100,8 +88,8 @@ class Judge:
 
     def verdicts(self, head: Head, items: Sequence[Item], seen_of: Callable[[Sequence[Item]], Seen]) -> list[Verdict]:
         """In the order of `items`; `seen_of` gives what the head sees of some."""
-        parts = [list(_pieces(item.text)) if self.pieces else [(0, item.text)] for item in items]
-        read = [replace(item, text=text) for item, texts in zip(items, parts, strict=True) for _, text in texts]
+        parts = [list(pieces(item.text)) if self.pieces else [item.text] for item in items]
+        read = [replace(item, text=text) for item, texts in zip(items, parts, strict=True) for text in texts]
         found = iter(head.predict(seen_of(read)))
         out = []
         for item, texts in zip(items, parts, strict=True):
@@ -308,154 +296,3 @@ def find(name: str) -> Judge:
         near = difflib.get_close_matches(name, JUDGES, n=1, cutoff=0.0)
         raise ConfigError(f"there is no judge '{name}'; did you mean '{near[0]}'? List them with  attune quality list")
     return JUDGES[name]
-
-
-_PIECE = 900
-"""Characters of a piece: about what the encoder reads of a text."""
-_COMMON = frozenset(
-    "the and of to you that it i my for with but have be this not are they she will would what when how just like know feel your don't "
-    "i'm it's im dont about there been were because if or at from we our out up go get why who think want".split()
-)
-"""Frequent English words that are none of Spanish, French, German or Dutch."""
-
-
-@lru_cache(maxsize=1024)
-def looks_english(text: str) -> bool:
-    """Whether a text of five words or more holds some of English's most frequent ones; shorter ones are let pass if in Latin."""
-    words: list[str] = re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text[:2000].casefold())
-    if not words:
-        return True
-    if len(words) < 5:
-        return sum(c.isascii() for word in words for c in word) * 2 >= sum(map(len, words))
-    return sum(word in _COMMON for word in words) >= 0.1 * len(words)
-
-
-def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """(place, piece) of a text in overlapping pieces of `_PIECE` characters that end at white space; a short text is its own."""
-    start, end = 0, len(text)
-    while end - start > _PIECE * 1.3:
-        cut = text.rfind(" ", start + _PIECE // 2, start + _PIECE)
-        cut = cut if cut > 0 else start + _PIECE
-        yield start, text[start:cut]
-        start = max(start + 1, cut - _PIECE // 6)
-    yield start, text[start:]
-
-
-class Judges:
-    """All judges over one set of features. Weights load when a judge is first asked; `home` may hold the user's own.
-
-    Verdicts are kept under the hash of what was judged. Judges that were trained with another encoder than `embedder`'s
-    (the shipped ones, where `embedding.model` names a foreign model) get one of their own.
-    """
-
-    def __init__(self, embedder: Embedder | None = None, home: Path | None = None) -> None:
-        self.embedder = embedder or Embedder()
-        self.home = home
-        self._lock = threading.RLock()
-        self._heads: dict[str, Head] = {}
-        self._features: dict[str, Features] = {}
-        self._seen: OrderedDict[tuple[str, str, tuple[Item, ...]], Seen] = OrderedDict()
-        self._kept: OrderedDict[bytes, Verdict] = OrderedDict()
-
-    @property
-    def features(self) -> Features:
-        """Those of the configured encoder."""
-        return self._features_of(self.embedder.settings.model)
-
-    def _features_of(self, model: str) -> Features:
-        if model not in self._features:
-            own = self.embedder.settings.model == model
-            embedder = self.embedder if own else Embedder(self.embedder.settings.model_copy(update={"model": model}))
-            self._features[model] = Features(embedder)
-        return self._features[model]
-
-    def path(self, name: str) -> Path | None:
-        """The weights in use: the user's own, else the shipped ones, else None."""
-        places = [self.home / "judges" / f"{name}.npz"] if self.home else []
-        return next((p for p in [*places, WEIGHTS / f"{name}.npz"] if p.is_file()), None)
-
-    def head(self, name: str) -> Head:
-        """The weights of judge `name`. Raises `ModelError` when there are none, or their encoder is not to be had."""
-        if name not in self._heads:
-            path = self.path(find(name).name)
-            if path is None:
-                raise ModelError(f"the judge '{name}' has no weights yet: train it with  attune quality train {name} --data DIR")
-            head = Head.from_bytes(path.read_bytes(), name)
-            made_with, used = head.notes.get("encoder", ""), self.embedder.settings.model
-            if made_with not in (used, PACKAGED, SHIPPED):
-                raise ModelError(
-                    f"the judge '{name}' reads vectors of {made_with}, not of {used} (embedding.model): train it again with"
-                    f"  attune quality train {name} --data DIR"
-                )
-            self._heads[name] = head
-        return self._heads[name]
-
-    def operating_point(self, name: str) -> float:
-        """The score from which a verdict of judge `name` is positive."""
-        return float(self.head(name).notes["operating_point"])
-
-    def watch_point(self, name: str) -> float:
-        """The lower score from which a miss would cost more than a false alarm that is answered gently."""
-        return float(self.head(name).notes.get("watch_point", self.operating_point(name)))
-
-    def fingerprint(self) -> str:
-        """Changes with the weights in use, the encoder and how it computes: what was judged with another one is out of date."""
-        used = {name: content_hash(path.read_bytes()) for name in JUDGES if (path := self.path(name))}
-        settings = self.embedder.settings
-        return content_hash([VERDICT_VERSION, used, settings.model, settings.max_tokens, settings.runtime, settings.precision])
-
-    def topics(self, texts: Sequence[str]) -> list[int]:
-        """Of the coherence judge's bank of questions the one that is nearest to each text."""
-        if not texts:
-            return []
-        return [int(place) for place in (self.vectors(texts) @ self.head("coherence").extras["bank"].T).argmax(1)]
-
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The sentence vectors `[n, d]` that coherence is judged by."""
-        with self._lock:
-            return self._features_of(self.head("coherence").notes["encoder"]).vectors(texts)
-
-    def judge(self, name: str, items: Sequence[Item]) -> list[Verdict]:
-        """The verdicts of judge `name` on `items`, in order: the same alone, in any batch and in any order."""
-        if not items:
-            return []
-        with self._lock:  # the encoder and what is kept are for one thread at a time
-            return self._judge(find(name), items)
-
-    def _judge(self, judge: Judge, items: Sequence[Item]) -> list[Verdict]:
-        name, head = judge.name, self.head(judge.name)
-        keys = [hashlib.blake2b(repr((name, item)).encode("utf-8", "surrogatepass"), digest_size=16).digest() for item in items]
-        found = {key: self._kept[key] for key in keys if key in self._kept}
-        new = {key: item for key, item in zip(keys, items, strict=True) if key not in found}
-        if new:
-            told = judge.verdicts(head, list(new.values()), lambda read: self._look(judge, head, read))
-            found |= dict(zip(new, told, strict=True))
-        for key in dict.fromkeys(keys):
-            self._kept[key] = found[key]
-            self._kept.move_to_end(key)
-        while len(self._kept) > KEPT_VERDICTS:
-            self._kept.popitem(last=False)
-        return [found[key] for key in keys]
-
-    def _look(self, judge: Judge, head: Head, items: Sequence[Item]) -> Seen:
-        """What several judges in a row see of the same items is computed once."""
-        model = head.notes["encoder"]
-        if judge.shape.reads == "answer":  # each has a bank of its own
-            return look(self._features_of(model), judge.shape, items, head.extras.get("bank"))
-        key = (judge.shape.reads, model, tuple(items))
-        if key not in self._seen:
-            self._seen[key] = look(self._features_of(model), judge.shape, items)
-        self._seen.move_to_end(key)
-        while len(self._seen) > KEPT_LOOKS:
-            self._seen.popitem(last=False)
-        return self._seen[key]
-
-    def described(self) -> list[dict[str, Any]]:
-        """Every judge: where its weights come from, their data, licences and figures."""
-        rows = []
-        for judge in JUDGES.values():
-            path = self.path(judge.name)
-            notes = Head.from_bytes(path.read_bytes(), judge.name).notes if path else {}
-            place = "none" if path is None else "shipped" if path.parent == WEIGHTS else "home"
-            rows.append({"judge": judge.name, "about": judge.about, "weights": place, "path": str(path or ""), **notes})
-        return rows

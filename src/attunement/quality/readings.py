@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from attunement.quality.counterfactual import Read, Reading
 from attunement.quality.emotion import valence
-from attunement.quality.judges import Judges
 from attunement.quality.labelled import EMPATHY
+from attunement.quality.panel import Judges
 from attunement.quality.verdicts import Item
 
 ESCALATES = re.compile(

@@ -11,7 +11,8 @@ from typing import Any
 
 from attunement.errors import DataError
 from attunement.quality.emotion import arousal, grouped, valence
-from attunement.quality.judges import Judges, find
+from attunement.quality.judges import find
+from attunement.quality.panel import Judges
 from attunement.quality.verdicts import Item, Verdict
 from attunement.readers.turns import to_turns, transcript
 from attunement.storage.files import atomic_write

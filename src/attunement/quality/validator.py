@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from attunement.embedding import Embedder
 from attunement.quality import appropriateness, bias, crisis
-from attunement.quality.judges import Judges
+from attunement.quality.panel import Judges
 from attunement.quality.verdicts import Item, Verdict
 from attunement.records import BiasReport, CrisisAssessment, QAPair, Turn, ValidationResult
 

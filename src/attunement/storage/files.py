@@ -42,13 +42,19 @@ def file_hash(path: Path) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
-    """A file to write; it takes the place of `path` only when the block ends without an error."""
+def atomic_write(path: Path, binary: bool = False, *, private: bool = False) -> Iterator[IO[Any]]:
+    """A file to write; it takes the place of `path` only when the block ends without an error.
+
+    With `private` it is for its owner only, as are its folder and the one above where they are made for it.
+    """
+    for folder in reversed(path.parents[:2]) if private else ():  # `parents=True` would make all but the last for everybody
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": "\n"}
-        with open(temporary, "wb" if binary else "w", **text) as file:
+        opened = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600 if private else 0o666)
+        with open(opened, "wb" if binary else "w", **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from attunement import __version__
-from attunement.cli import chat, config, data, demo, evaluate, quality, review, serve, train
+from attunement.cli import chat, config, data, demo, evaluate, export, quality, review, serve, train
 from attunement.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(evaluate.app, name="eval")
 app.add_typer(quality.app, name="quality")
 app.add_typer(review.app, name="review")
 app.add_typer(config.app, name="config")
+app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)

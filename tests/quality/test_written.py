@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from attunement.quality.labelled import BEHAVIOURS, CLIENT_TALK, EMPATHY, written
+from attunement.quality.labelled import BEHAVIOURS, CLIENT_TALK, EMPATHY, LATER_CRISIS, WRITTEN_CRISIS, written
 from attunement.records import CRISIS_LEVELS
 
 BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "data" / "crisis-bench.jsonl"
 
-CRISIS = ("crisis", "crisis_more", "crisis_posts", "crisis_oblique")
+CRISIS = (*WRITTEN_CRISIS, *LATER_CRISIS)
 
 
 def bench() -> list[dict[str, object]]:
@@ -27,6 +27,8 @@ def bench() -> list[dict[str, object]]:
         ("crisis_more", 1000),
         ("crisis_posts", 280),
         ("crisis_oblique", 400),
+        ("crisis_scenes", 2000),
+        ("crisis_scenes_more", 500),
         ("bias", 800),
         ("bias_more", 500),
         ("helper", 500),

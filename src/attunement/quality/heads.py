@@ -34,6 +34,8 @@ MAX_STEPS = 200
 STACK_PULL = 1e-3
 """Draws the stack towards the plain mean where there are few examples."""
 FARTHEST = 5.0
+QUOTIENTS, QUOTIENT_ROUNDS, CHANGE_PAYS = np.linspace(-1.5, 1.5, 25), 3, 0.002
+"""Logarithms of thresholds that are tried, in how many rounds, and what a change must add."""
 FORMAT_VERSION = 2
 
 Logits = NDArray[np.float64]
@@ -43,13 +45,13 @@ Logits = NDArray[np.float64]
 class Shape:
     """What a head reads and says. `multilabel`: classes do not exclude each other.
 
-    `reads`: a `text`; a `reply` with what was said before it; an `answer` with its question and context (for coherence); a
-    whole `talk`.
+    `reads`: a `text`; a `message`, in which words weigh otherwise the longer it is; a `reply` with what was said before it; an
+    `answer` with its question and context (for coherence); a whole `talk`.
     """
 
     classes: tuple[str, ...]
     multilabel: bool = False
-    reads: Literal["text", "reply", "answer", "talk"] = "text"
+    reads: Literal["text", "message", "reply", "answer", "talk"] = "text"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,11 @@ class Seen:
 
 @dataclass
 class Head:
-    """Weights of the two models, `[C, D]` and `[F, C]`, and of the stack; `thresholds` `[C]` is the operating point."""
+    """Weights of the two models, `[C, D]` and `[F, C]`, and of the stack.
+
+    `thresholds` `[C]`: multilabel, the probability from which a class is said; else the class with the highest quotient of its
+    probability and its threshold is.
+    """
 
     shape: Shape
     mean: NDArray[np.float32]
@@ -94,6 +100,10 @@ class Head:
         if not len(seen):
             return np.zeros((0, len(self.shape.classes)))
         return probabilities(self.shape, self._stack(self.logits(seen)))
+
+    def said(self, found: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The place of the class that is said for each row of probabilities `[n, C]`, as `[n]`."""
+        return np.asarray((found / np.maximum(self.thresholds, 1e-6)).argmax(1))
 
     def logits(self, seen: Seen) -> Logits:
         """The two models' logits, `[n, 2C]`."""
@@ -344,9 +354,9 @@ def _fit_stack(shape: Shape, logits: Logits, targets: NDArray[np.float64]) -> tu
 
 
 def _best_thresholds(shape: Shape, found: NDArray[np.float64], targets: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Multilabel: the probability from which each class's F1 is best. Else unused: the likeliest class is the label."""
+    """Those by which each class's F1 is best; where classes exclude each other, the mean of their F1."""
     if not shape.multilabel:
-        return np.full(len(shape.classes), 0.5, dtype=np.float32)
+        return _best_quotients(found, targets.argmax(1))
     out = []
     for probability, target in zip(found.T, targets.T, strict=True):
         order = np.argsort(-probability, kind="stable")
@@ -354,3 +364,22 @@ def _best_thresholds(shape: Shape, found: NDArray[np.float64], targets: NDArray[
         f1 = 2 * hits / (np.arange(1, len(order) + 1) + target.sum())
         out.append(probability[order[int(np.argmax(f1))]])
     return np.asarray(out, dtype=np.float32)
+
+
+def _best_quotients(found: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Thresholds `[C]` for probabilities `[n, C]`, one class after the other; a change must pay `CHANGE_PAYS` in macro-F1."""
+    classes = found.shape[1]
+    logs = np.log(np.maximum(found, 1e-9))
+
+    def macro_f1(offset: NDArray[np.float64]) -> float:
+        pairs = np.bincount(truth * classes + (logs - offset).argmax(1), minlength=classes**2).reshape(classes, classes)
+        return float(np.mean(2 * pairs.diagonal() / np.maximum(1, pairs.sum(0) + pairs.sum(1))))
+
+    offset, best = np.zeros(classes), macro_f1(np.zeros(classes))
+    for _ in range(QUOTIENT_ROUNDS):
+        for place in range(classes):
+            tried = [np.where(np.arange(classes) == place, value, offset) for value in QUOTIENTS]
+            values = [macro_f1(one) for one in tried]
+            if max(values) > best + CHANGE_PAYS:
+                best, offset = max(values), tried[int(np.argmax(values))]
+    return np.asarray(np.exp(offset - offset.max()), dtype=np.float32)

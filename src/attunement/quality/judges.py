@@ -83,6 +83,8 @@ class Judge:
     """The label of an empty text (default: the first that is not positive); its score is 0."""
     pieces: bool = False
     """A long text is read piece by piece, and the piece with the highest score counts."""
+    graded: bool = False
+    """Its classes are grades that are read one by one: the label is not bound to the side of the operating point."""
     only_new: bool = False
     """Learns from what the encoder has not seen alone: where its few features are the encoder's own opinion."""
 
@@ -105,12 +107,12 @@ class Judge:
             names = [classes[i] for i in np.argsort(-margin, kind="stable") if margin[i] >= 1]
             best = int(np.argmax(margin))
             return Verdict(round(float(row[best]), 4), classes[best], labels, tuple(names))
-        best = int(np.argmax(row))
+        best = int(head.said(row[None])[0])
         if not self.positive:
             return Verdict(round(float(row[best]), 4), classes[best], labels)
         # Rounded first: label and score must lie on the same side of the operating point.
         score = round(min(1.0, float(sum(row[classes.index(name)] for name in self.positive))), 4)
-        return Verdict(score, self._label(head, row, score), labels)
+        return Verdict(score, classes[best] if self.graded else self._label(head, row, score), labels)
 
     def _explained(self, head: Head, verdict: Verdict, item: Item) -> Verdict:
         """The verdict with what the judge's rules find, and with what makes it worth little."""
@@ -153,6 +155,7 @@ def _levels(name: str) -> Judge:
             Source("epitome", "NC", lambda data: labelled.epitome(data, name), needs="epitome"),
         ),
         positive=("1", "2"),
+        graded=True,
     )
 
 
@@ -178,11 +181,10 @@ JUDGES: Mapping[str, Judge] = {
         Judge(
             "crisis",
             "danger in a client's words: the levels of the C-SSRS screener and other kinds",
-            Shape(CRISIS_LEVELS),
+            Shape(CRISIS_LEVELS, reads="message"),
             (
                 Source("written/crisis", "R", lambda _: labelled.written_crisis(), known="fold"),
-                Source("written/crisis_more", "R", lambda _: labelled.written_crisis("crisis_more"), known="fold"),
-                Source("written/crisis_posts", "R", lambda _: labelled.written_crisis("crisis_posts")),
+                Source("written/crisis_more", "R", lambda _: labelled.written_crisis(labelled.LATER_CRISIS)),
                 Source("labelled_posts", "R", labelled.labelled_posts, needs="imhi", known="fold"),
                 Source("sdcnl", "N", labelled.sdcnl_levels, needs="sdcnl"),
             ),
@@ -201,8 +203,7 @@ JUDGES: Mapping[str, Judge] = {
             Shape(labelled.WHOSE),
             (
                 Source("written/crisis", "R", lambda _: labelled.written_whose(), known="fold"),
-                Source("written/crisis_more", "R", lambda _: labelled.written_whose("crisis_more"), known="fold"),
-                Source("written/crisis_posts", "R", lambda _: labelled.written_whose("crisis_posts")),
+                Source("written/crisis_more", "R", lambda _: labelled.written_whose(labelled.LATER_CRISIS)),
                 Source("labelled_posts", "R", labelled.whose_posts, needs="imhi", known="fold"),
             ),
             blank="nobody",

@@ -263,24 +263,35 @@ def written_content_type() -> list[Example]:
 # --- danger -------------------------------------------------------------------------------------------------------
 
 
-def written_crisis(name: str = "crisis") -> list[Example]:
+WRITTEN_CRISIS = ("crisis", "crisis_more", "crisis_posts", "crisis_oblique", "crisis_scenes")
+"""The files of texts with a level of danger that were written for this project."""
+LATER_CRISIS = ("crisis_scenes_more",)
+"""Those that were written after the encoder was trained."""
+
+
+def written_crisis(names: Sequence[str] = WRITTEN_CRISIS) -> list[Example]:
     """Texts with a level of danger, written for this project. Mirrored pairs stand near each other, so ten are a group."""
+    return _crisis(names, lambda row: row["level"] if row["danger"] else CRISIS_LEVELS[0])
+
+
+def written_whose(names: Sequence[str] = WRITTEN_CRISIS) -> list[Example]:
+    """The same texts by whose danger they speak of, and `past` for what is over."""
+    return _crisis(names, _whose)
+
+
+def _crisis(names: Sequence[str], label: Callable[[Mapping[str, Any]], str]) -> list[Example]:
     return [
         Example(
             r["text"],
-            (r["level"] if r["danger"] else CRISIS_LEVELS[0],),
+            (label(r),),
             f"{r['id'][:2]}-{int(r['id'].split('-')[1]) // 10}",
             f"written/{name}",
             "R",
             tuple(r["context"]),
         )
+        for name in names
         for r in written(name)
     ]
-
-
-def written_whose(name: str = "crisis") -> list[Example]:
-    """The same texts by whose danger they speak of, and `past` for what is over."""
-    return [replace(e, labels=(_whose(r),)) for e, r in zip(written_crisis(name), written(name), strict=True)]
 
 
 def _whose(row: Mapping[str, Any]) -> str:
@@ -302,7 +313,7 @@ def whose_posts(data: Path) -> list[Example]:
 
 
 def _posts(data: Path, label: Callable[[Mapping[str, Any]], str]) -> list[Example]:
-    labels = {row["sha256"]: row for row in written("crisis_labels")}
+    labels = {row["sha256"]: row for name in ("crisis_labels_more", "crisis_labels") for row in written(name)}
     texts: dict[str, str] = {}
     for name in ("Irf_val", "MultiWD_val", "DR_train", "dreaddit_train"):
         for row in rows_of(path_of(data, "imhi", f"{name}.csv")):
@@ -368,11 +379,15 @@ def crows_pairs(data: Path) -> list[StereotypePair]:
     ]
 
 
+WRITTEN_BIAS = ("bias", "bias_more")
+
+
 def written_bias() -> list[Example]:
     """Sentences of pairs written for this project: nearly the same words about a group, one of them a stereotype."""
     return [
-        Example(row[side], (label,), row["id"], "written/bias", "R")
-        for row in written("bias")
+        Example(row[side], (label,), row["id"], f"written/{name}", "R")
+        for name in WRITTEN_BIAS
+        for row in written(name)
         for side, label in (("biased", "biased"), ("unbiased", "not_biased"))
     ]
 

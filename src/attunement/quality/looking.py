@@ -18,6 +18,8 @@ from attunement.readers.turns import role_of
 
 SHORT_TURN_WORDS = 12
 """Of the context the last turn is read, and the one before it too where the last is shorter than this."""
+LONG_WORDS, LENGTH_SLOPE = 60, 2.0
+"""Words of a text that is half a message and half a post, and how sharply the two are parted."""
 BANK_SIZE = 256
 Bank = NDArray[np.float32]
 """Vectors of many questions, `[B, d]`: an answer that fits them all is generic."""
@@ -34,12 +36,23 @@ def look(features: Features, shape: Shape, items: Sequence[Item], bank: Bank | N
     if shape.reads == "reply":
         return _replies(features, items)
     texts = [item.text for item in items]
+    if shape.reads == "message":
+        return _messages(features, texts)
     return _joined(features.class_vectors(texts), [(found,) for found in features.words(texts)])
 
 
 def _joined(dense: Dense, words: Sequence[tuple[Words, ...]]) -> Seen:
     surface = np.stack([np.concatenate([part.surface for part in row]) for row in words])
     return Seen(np.concatenate([dense, surface], axis=1), words)
+
+
+def _messages(features: Features, texts: Sequence[str]) -> Seen:
+    """Both vectors, once for what is short and once for what is long: in a post a dark sentence is one of many, in a message it is all."""
+    words = features.words(texts)
+    lengths = np.asarray([np.log1p(len(text.split())) for text in texts], dtype=np.float32)
+    long = 1 / (1 + np.exp(LENGTH_SLOPE * (np.log(LONG_WORDS) - lengths)))[:, None]
+    both = np.concatenate([features.class_vectors(texts), features.vectors(texts)], axis=1)
+    return _joined(np.concatenate([both * long, both * (1 - long), long], axis=1).astype(np.float32), [(w,) for w in words])
 
 
 def _replies(features: Features, items: Sequence[Item]) -> Seen:

@@ -148,13 +148,13 @@ def figures(judge: Judge, head: Head, found: NDArray[np.float64], wanted: NDArra
     """Macro-F1 over the labels; for a judge with a positive side also its AUC, recall and false alarms; calibration error."""
     classes = len(judge.shape.classes)
     if judge.shape.multilabel:
-        said = found >= head.thresholds
-        scores = [f1(wanted[:, i] == 1, said[:, i]) for i in range(classes)]
+        above = found >= head.thresholds
+        scores = [f1(wanted[:, i] == 1, above[:, i]) for i in range(classes)]
         return {
             "macro_f1": mean(scores),
             "calibration_error": mean([calibration_error(found[:, i], wanted[:, i]) for i in range(classes)]),
         }
-    said, truth = found.argmax(1), wanted.argmax(1)
+    said, truth = head.said(found), wanted.argmax(1)
     out = {
         "macro_f1": mean([f1(truth == i, said == i) for i in range(classes) if (truth == i).any()]),
         "accuracy": round(float((said == truth).mean()), 4),
@@ -169,7 +169,8 @@ def figures(judge: Judge, head: Head, found: NDArray[np.float64], wanted: NDArra
             "calibration_error": calibration_error(score, positive),
         }
     else:
-        out["calibration_error"] = calibration_error(found.max(1), (said == truth).astype(float))
+        sure = found[np.arange(len(found)), said]
+        out["calibration_error"] = calibration_error(sure, (said == truth).astype(float))
     return out
 
 

@@ -11,7 +11,8 @@ import pytest
 from attunement.quality.appropriateness import validate_by_rules
 from attunement.quality.bias import detect_by_rules
 from attunement.quality.crisis import assess_by_rules
-from attunement.quality.rules import hits, lexicon, normalise
+from attunement.quality.labelled import CONTENT_TYPES
+from attunement.quality.rules import counted, hits, lexicon, normalise, sayings
 from attunement.records import ValidationResult
 
 
@@ -122,20 +123,37 @@ def test_naming_a_group_is_no_bias(text: str) -> None:
     assert detect_by_rules(text).bias_score == 0.0
 
 
-@pytest.mark.parametrize("name", ["crisis", "appropriateness", "bias"])
+@pytest.mark.parametrize("name", ["crisis", "appropriateness", "bias", "talk"])
 def test_every_rule_is_well_made(name: str) -> None:
     for rule in lexicon(name):
         assert rule.code and 0 < rule.weight <= 1
         assert not rule.pattern.search("") and not rule.pattern.search("the weather was fine on tuesday")
-        assert (name == "bias") or rule.level in {"crisis": ("elevated", "imminent"), "appropriateness": ("blocks", "lowers")}[
-            name
-        ]
+        levels = {
+            "crisis": ("elevated", "imminent"),
+            "appropriateness": ("blocks", "lowers"),
+            "talk": ("", *CONTENT_TYPES),
+        }
+        assert (name == "bias") or rule.level in levels[name]
+
+
+def test_what_a_talk_says_of_itself_is_counted() -> None:
+    rules = lexicon("talk")
+
+    def found(text: str) -> set[str]:
+        return {rule.level for rule, count in zip(rules, counted(rules, text), strict=True) if count and rule.level}
+
+    assert found("Welcome back to the show. Our listeners wrote in.") == {"podcast"}
+    assert found("Ladies and gentlemen, on behalf of the family.") == {"speech"}
+    assert found("Your keys, Dad. Love you. When you get this, ring me.") == {"monologue"}
+    assert found("Next question. When did the pain start?") == {"interview"}
+    assert counted(rules, "episode, episode, episode")[0] == 3
+    assert len(set(sayings("talk"))) == len(sayings("talk")) >= 40
 
 
 def test_long_text_takes_no_time() -> None:
     """No pattern may run away: this text took minutes with nested repeats."""
     text = ("i am so very much more than a little bit tired of the whole thing and " * 3000)[:100_000]
-    for name in ("crisis", "appropriateness", "bias"):
+    for name in ("crisis", "appropriateness", "bias", "talk"):
         assert hits(lexicon(name), text) is not None
 
 

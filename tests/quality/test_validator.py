@@ -118,7 +118,7 @@ TEXTS = (*DANGER, *NO_DANGER, "", "ok", "word " * 3000, "\U0001f622" * 40, "no p
 
 @pytest.mark.parametrize("name", sorted(JUDGES))
 def test_verdicts_are_the_same_alone_in_any_order_and_in_any_batch(name: str) -> None:
-    if JUDGES[name].shape.reads == "talk":
+    if JUDGES[name].shape.whole:
         items = [Item(turns=(("client", text), ("therapist", "What is that like for you?"))) for text in TEXTS]
     else:
         items = [Item(text, ("I feel low.",)) for text in TEXTS]

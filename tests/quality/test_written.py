@@ -35,6 +35,7 @@ def bench() -> list[dict[str, object]]:
         ("empathy", 900),
         ("sessions", 60),
         ("content_type", 200),
+        ("content_type_more", 200),
         ("bench", 500),
     ],
 )
@@ -81,8 +82,9 @@ def test_labels_of_sessions() -> None:
             assert (turn["behaviour"] in BEHAVIOURS) if turn["role"] == "therapist" else (turn["talk"] in CLIENT_TALK)
 
 
-def test_labels_of_content_types() -> None:
-    rows = written("content_type")
+@pytest.mark.parametrize("name", ["content_type", "content_type_more"])
+def test_labels_of_content_types(name: str) -> None:
+    rows = written(name)
     for kind in ("interview", "podcast", "monologue", "speech"):
         assert sum(row["type"] == kind for row in rows) >= 50
     assert all(turn["role"] in ("therapist", "client", "narrator") for row in rows for turn in row["turns"])

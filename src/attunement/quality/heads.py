@@ -46,12 +46,17 @@ class Shape:
     """What a head reads and says. `multilabel`: classes do not exclude each other.
 
     `reads`: a `text`; a `message`, in which words weigh otherwise the longer it is; a `reply` with what was said before it; an
-    `answer` with its question and context (for coherence); a whole `talk`.
+    `answer` with its question and context (for coherence); a whole `talk`, for how it is led; a `transcript`, for what kind of talk it is.
     """
 
     classes: tuple[str, ...]
     multilabel: bool = False
-    reads: Literal["text", "message", "reply", "answer", "talk"] = "text"
+    reads: Literal["text", "message", "reply", "answer", "talk", "transcript"] = "text"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it reads all turns of a conversation."""
+        return self.reads in ("talk", "transcript")
 
 
 @dataclass(frozen=True)

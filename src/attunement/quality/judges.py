@@ -116,7 +116,7 @@ class Judge:
 
     def _explained(self, head: Head, verdict: Verdict, item: Item) -> Verdict:
         """The verdict with what the judge's rules find, and with what makes it worth little."""
-        if self.shape.reads != "talk":
+        if not self.shape.whole:
             if not item.text.strip():
                 label = self.blank or next(name for name in self.shape.classes if name not in self.positive)
                 return Verdict(0.0, label, dict.fromkeys(self.shape.classes, 0.0) | {label: 1.0}, reasons=("empty",))
@@ -284,8 +284,11 @@ JUDGES: Mapping[str, Judge] = {
         Judge(
             "content_type",
             "what kind of talk a conversation is",
-            Shape(labelled.CONTENT_TYPES, reads="talk"),
-            (Source("written/content_type", "R", lambda _: labelled.written_content_type()),),
+            Shape(labelled.CONTENT_TYPES, reads="transcript"),
+            (
+                Source("written/content_type", "R", lambda _: labelled.written_content_type()),
+                Source("written/content_type_more", "R", lambda _: labelled.written_content_type("content_type_more")),
+            ),
         ),
     )
 }

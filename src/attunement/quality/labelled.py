@@ -250,13 +250,13 @@ def turns_by_quality(sessions: Sequence[Session]) -> list[Example]:
 # --- kinds of talk ------------------------------------------------------------------------------------------------
 
 
-def written_content_type() -> list[Example]:
+def written_content_type(name: str = "content_type") -> list[Example]:
     """Transcripts written for this project. Their names are not shown to the judge: some tell the type."""
     out = []
-    for row in written("content_type"):
+    for row in written(name):
         names: dict[str, str] = {}
         turns = tuple((names.setdefault(t["speaker"], f"speaker {len(names) + 1}"), t["text"]) for t in row["turns"])
-        out.append(Example("", (row["type"],), row["id"], "written/content_type", "R", turns=turns))
+        out.append(Example("", (row["type"],), row["id"], f"written/{name}", "R", turns=turns))
     return out
 
 

@@ -1,4 +1,4 @@
-"""What a head sees of an item, by what it reads: a text, a reply, an answer, a talk.
+"""What a head sees of an item, by what it reads: a text, a reply, an answer, a talk, a transcript.
 
 Shapes: n items, d dimensions of a sentence vector, B texts of the bank.
 """
@@ -6,13 +6,14 @@ Shapes: n items, d dimensions of a sentence vector, B texts of the bank.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attunement.quality.features import Dense, Features, Words, pair_vectors
 from attunement.quality.heads import Seen, Shape
+from attunement.quality.rules import counted, lexicon, sayings
 from attunement.quality.verdicts import Item
 from attunement.readers.turns import role_of
 
@@ -21,6 +22,12 @@ SHORT_TURN_WORDS = 12
 LONG_WORDS, LENGTH_SLOPE = 60, 2.0
 """Words of a text that is half a message and half a post, and how sharply the two are parted."""
 BANK_SIZE = 256
+HALF_WORDS = 300
+"""Of a longer transcript so many words of its beginning and of its end are read."""
+END_WORDS = 60
+"""The opening and the closing of a transcript, where it says what it is."""
+WINDOW_WORDS = 24
+"""About two sentences: a transcript is compared with sayings in such windows, each half in the next, since it may lack full stops."""
 Bank = NDArray[np.float32]
 """Vectors of many questions, `[B, d]`: an answer that fits them all is generic."""
 
@@ -31,6 +38,8 @@ def look(features: Features, shape: Shape, items: Sequence[Item], bank: Bank | N
         return Seen(np.zeros((0, 0), dtype=np.float32), [])
     if shape.reads == "talk":
         return _talks(features, items)
+    if shape.reads == "transcript":
+        return _transcripts(features, items)
     if shape.reads == "answer":
         return _answers(features, items, bank)
     if shape.reads == "reply":
@@ -163,3 +172,45 @@ def _floor(turns: Sequence[tuple[str, str]], leader: str) -> NDArray[np.float64]
             sum(t.count("?") for t in texts) / max(1, sum(counts)) * 10, sum(c <= 4 for c in counts) / many,
         ]  # fmt: skip
     return np.asarray(values)
+
+
+# --- transcripts ----------------------------------------------------------------------------------------------------
+
+
+def _transcripts(features: Features, items: Sequence[Item]) -> Seen:
+    """Words of address and occasion, how near the talk comes to typical sayings, who holds the floor, and the words.
+
+    Not the sentence vectors themselves, which say what a talk is about, and any kind of talk may be about anything.
+    """
+    texts = [_read("\n".join(text for _, text in item.turns)) for item in items]
+    cues = np.stack([_cues(text) for text in texts])
+    floor = np.stack([_floor(item.turns, _leader(item.turns)) for item in items])
+    dense = np.concatenate([cues, floor, _nearness(features, texts)], axis=1).astype(np.float32)
+    return _joined(dense, [(found,) for found in features.words(texts)])
+
+
+def _read(text: str) -> str:
+    words = text.split()
+    return " ".join([*words[:HALF_WORDS], *words[-HALF_WORDS:]] if len(words) > 2 * HALF_WORDS else words)
+
+
+def _cues(text: str) -> NDArray[np.float64]:
+    """How often each rule of the lexicon `talk` matches in a hundred words, in the opening and in the closing."""
+    words, rules = text.split(), lexicon("talk")
+    rate = np.asarray(counted(rules, text)) / max(END_WORDS, len(words)) * 100
+    ends = (" ".join(part) for part in (words[:END_WORDS], words[-END_WORDS:]))
+    return np.asarray(np.log1p(np.concatenate([rate, *(counted(rules, end) for end in ends)])))
+
+
+def _nearness(features: Features, texts: Sequence[str]) -> Dense:
+    """Cosines `[n, 3 * sayings]` of each saying of the lexicon `talk` to the nearest window of a text, its first and its last."""
+    parts = [list(_windows(text)) for text in texts]
+    cosines = features.vectors([part for split in parts for part in split]) @ features.vectors(sayings("talk")).T
+    by_text = np.split(cosines, np.cumsum([len(split) for split in parts])[:-1])
+    return np.stack([np.concatenate([rows.max(0), rows[0], rows[-1]]) for rows in by_text])
+
+
+def _windows(text: str) -> Iterator[str]:
+    words, step = text.split(), WINDOW_WORDS // 2
+    for start in range(0, max(1, len(words) - step), step):
+        yield " ".join(words[start : start + WINDOW_WORDS])

@@ -72,6 +72,10 @@ class Judges:
             if path is None:
                 raise ModelError(f"the judge '{name}' has no weights yet: train it with  attune quality train {name} --data DIR")
             head = Head.from_bytes(path.read_bytes(), name)
+            if head.shape != find(name).shape:
+                raise ModelError(
+                    f"the judge {path} was made for another version: train it again with  attune quality train {name}"
+                )
             made_with, used = head.notes.get("encoder", ""), self.embedder.settings.model
             if made_with not in (used, PACKAGED, SHIPPED):
                 raise ModelError(

@@ -74,10 +74,14 @@ def normalise(text: str) -> str:
     return _CONTRACTED.sub(lambda m: _CONTRACTIONS[m[1]], text)
 
 
+def _raw(name: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files("attunement.quality").joinpath("lexicon", f"{name}.toml").read_text(encoding="utf-8"))
+
+
 @cache
 def lexicon(name: str) -> tuple[Rule, ...]:
     """The rules of `lexicon/<name>.toml`; `{group}` and `{one}` in a pattern stand for the file's groups."""
-    raw = tomllib.loads(resources.files("attunement.quality").joinpath("lexicon", f"{name}.toml").read_text(encoding="utf-8"))
+    raw = _raw(name)
     group = "|".join(raw.get("groups", {}).values())
     rules = []
     for rule in raw["rule"]:
@@ -100,6 +104,18 @@ def hits(rules: Sequence[Rule], text: str) -> list[Hit]:
     plain = normalise(text)
     found = ((rule, rule.pattern.search(plain)) for rule in rules)
     return [Hit(r.code, r.level, r.weight, m[0], m.start(), m.end()) for r, m in found if m is not None]
+
+
+def counted(rules: Sequence[Rule], text: str) -> list[int]:
+    """How often each of `rules` matches in `text`."""
+    plain = normalise(text)
+    return [sum(1 for _ in rule.pattern.finditer(plain)) for rule in rules]
+
+
+@cache
+def sayings(name: str) -> tuple[str, ...]:
+    """The example sentences of `lexicon/<name>.toml`, in its order."""
+    return tuple(text for said in _raw(name)["sayings"].values() for text in said)
 
 
 def as_findings(found: Sequence[Hit]) -> list[dict[str, Any]]:

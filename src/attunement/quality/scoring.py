@@ -68,7 +68,7 @@ def _item(name: str, row: Mapping[str, Any]) -> Item | str:
         if not isinstance(row.get("answer"), str) or not isinstance(row.get("question"), str):
             return "needs text in 'question' and in 'answer'"
         return Item(row["answer"], (*context, row["question"]))
-    if find(name).shape.reads == "talk":
+    if find(name).shape.whole:
         return _talk(row)
     if not isinstance(row.get("text"), str):
         return "needs text in 'text'"

@@ -123,6 +123,19 @@ class ModelSettings(Section):
     router_aux_loss: float = Field(
         _MODEL.router_aux_loss, ge=0, description="Weight of the load-balancing loss (Fedus 2021: 0.01)."
     )
+    router_z_loss: float = Field(
+        _MODEL.router_z_loss, ge=0, description="Weight of the loss that keeps router logits small (Zoph 2022: 0.001)."
+    )
+    router_domain_loss: float = Field(
+        _MODEL.router_domain_loss, ge=0, description="Weight of the loss that draws a domain's tokens to its experts."
+    )
+
+    rope_scaling: dict[str, Any] = Field(
+        dict(_MODEL.rope_scaling), description='Lengthens the base\'s context, such as `{rope_type = "yarn", factor = 4.0}`.'
+    )
+    quantization: Literal["", "8bit", "4bit"] = Field(
+        "", description="Hold the frozen base in 8 or 4 bits (QLoRA); needs the extra `qlora` and a GPU."
+    )
 
     @model_validator(mode="after")
     def _top_k(self) -> ModelSettings:
@@ -144,6 +157,19 @@ class TrainingSettings(Section):
     micro_batch_size: int = Field(
         _TRAINING.micro_batch_size, ge=1, description="Examples in one forward pass; the rest is accumulated."
     )
+    micro_batch_tokens: int = Field(
+        _TRAINING.micro_batch_tokens, ge=1, description="Tokens in one forward pass, unless an example alone is longer."
+    )
+    source_balance: dict[str, float] = Field(
+        dict(_TRAINING.source_balance),
+        description="Target share of each source kind in an epoch; empty takes the data as they are.",
+    )
+    max_repeats: float = Field(
+        _TRAINING.max_repeats, ge=1, description="How often an epoch may repeat an example to meet the balance."
+    )
+    gradient_checkpointing: bool = Field(
+        _TRAINING.gradient_checkpointing, description="Compute layers again in the backward pass: less memory, a third more time."
+    )
     learning_rate: float = Field(_TRAINING.learning_rate, gt=0, description="Peak rate, reached after the warm-up, then cosine.")
     warmup_steps: int = Field(_TRAINING.warmup_steps, ge=0, description="Upper limit; at most a tenth of the run is warm-up.")
     weight_decay: float = Field(_TRAINING.weight_decay, ge=0, description="AdamW decay; not on norms and biases.")
@@ -155,6 +181,9 @@ class TrainingSettings(Section):
     )
     epochs: int = Field(_TRAINING.epochs, ge=1, description="Passes over the training split.")
     max_steps: int = Field(_TRAINING.max_steps, ge=0, description="Stop after this many steps; 0 means no limit.")
+    max_retries: int = Field(
+        _TRAINING.max_retries, ge=0, description="How often a run recovers from memory used up or divergence."
+    )
     gradient_clip: float = Field(_TRAINING.gradient_clip, gt=0, description="Largest gradient norm.")
     seed: int = Field(_TRAINING.seed, description="Seed of initialisation, order and dropout.")
 

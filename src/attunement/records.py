@@ -239,7 +239,9 @@ class ModelConfig:
     """The Mixture of LoRA experts. Defaults are the contract's; below the line, what it leaves open.
 
     `lora_alpha / lora_rank` scales each adapter. `target_modules` are the attention projections that get plain LoRA;
-    the feed-forward always becomes experts. `router_aux_loss` weighs load balancing (Fedus 2021: 0.01).
+    the feed-forward always becomes experts. `router_aux_loss` weighs load balancing (Fedus 2021: 0.01),
+    `router_z_loss` small logits (Zoph 2022: 0.001), `router_domain_loss` what draws a domain's tokens to its experts.
+    `rope_scaling` lengthens the context (as Transformers names it), `quantization` holds the frozen base in 8 or 4 bits.
     """
 
     architecture: str = "moe"
@@ -254,6 +256,10 @@ class ModelConfig:
     top_k: int = 2
     target_modules: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj")
     router_aux_loss: float = 0.01
+    router_z_loss: float = 0.001
+    router_domain_loss: float = 0.01
+    rope_scaling: Mapping[str, Any] = field(default_factory=dict)
+    quantization: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,6 +277,13 @@ class TrainingConfig:
     epochs: int = 3
     max_steps: int = 0
     micro_batch_size: int = 8
+    micro_batch_tokens: int = 16384
+    source_balance: Mapping[str, float] = field(
+        default_factory=lambda: {"standard": 0.3, "edge_case": 0.25, "voice": 0.2, "knowledge": 0.15, "dual_persona": 0.1}
+    )
+    max_repeats: float = 2.0
+    gradient_checkpointing: bool = False
+    max_retries: int = 5
     gradient_clip: float = 1.0
     seed: int = 17
 

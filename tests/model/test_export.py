@@ -24,10 +24,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from attunement.errors import IntegrityError, ModelError
-from attunement.model.base import load_tokenizer
+from attunement.errors import IntegrityError, MissingExtraError, ModelError
+from attunement.model.base import load_base, load_tokenizer
 from attunement.model.export import Export, largest_difference, write_adapter
-from attunement.model.moe_lora import MoEModel, load_moe
+from attunement.model.moe_lora import MoEModel, load_adapter_file, load_moe
 from attunement.records import ModelConfig
 
 SIZES: dict[str, Any] = {
@@ -174,3 +174,29 @@ def test_the_adapter_alone(tiny_run: Path, tmp_path: Path) -> None:
     assert written.bytes == (tmp_path / "adapter" / "adapter.safetensors").stat().st_size
     with pytest.raises(ModelError, match="exists"):
         write_adapter(tiny_run, tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_lengthened_context_goes_with_it(family: str, tmp_path: Path) -> None:
+    """Also beyond the base's own 64 positions, where an export without the scaling would go wrong."""
+    checkpoint = checkpoint_of(FAMILIES[family][0](), tmp_path)
+    settings = replace(CONFIG, base=str(tmp_path / "base"), context_length=256, rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    base, _ = load_base(settings.base, "cpu", rope_scaling=settings.rope_scaling)
+    model = MoEModel(base, settings).eval()
+    assert model.config.context_length == 256
+    model.load_adapter(load_adapter_file(checkpoint))
+    model.save(tmp_path / "long")
+    Export(tmp_path / "long").write(tmp_path / "out")
+    standard = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert standard.config.max_position_embeddings == 256
+    ids = torch.randint(0, 320, (1, 200), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        torch.testing.assert_close(standard(ids).logits, model(ids).logits, rtol=0, atol=1e-4)
+    with pytest.raises(ModelError, match="needs rope_type and factor"):
+        load_base(settings.base, "cpu", rope_scaling={"factor": 2.0})
+
+
+def test_a_quantised_base_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(MissingExtraError, match=r"attunement\[qlora\]"):
+        load_base("attunement-base", "cpu", quantization="4bit")

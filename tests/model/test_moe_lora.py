@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from attunement.errors import IntegrityError, ModelError
 from attunement.model.base import load_base, load_tokenizer, pick_device, resolve_base
@@ -77,6 +87,74 @@ def naive(block: ExpertFeedForward, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 4])
+def packed_row(count: int = 3) -> tuple[Tensor, tuple[int, ...], Tensor]:
+    """Sequences of several lengths in one row, their lengths, and labels without any first token."""
+    generator = torch.Generator().manual_seed(8)
+    lengths = (5, 11, 3, 8)[:count]
+    ids = torch.randint(0, 96, (1, sum(lengths)), generator=generator)
+    labels = ids.clone()
+    labels[0, torch.tensor([0, *lengths[:-1]]).cumsum(0)] = -100
+    return ids, lengths, labels
+
+
+@pytest.mark.parametrize("window", [0, 4])
+def test_a_packed_row_is_its_sequences_one_by_one(family: str, window: int) -> None:
+    """Outputs and gradients: no token sees another sequence's, positions start anew, a window slides within each."""
+    base = new_base(family) if not window else MistralForCausalLM(MistralConfig(**SIZES, sliding_window=window)).eval()
+    model = trained(MoEModel(base, CONFIG)).eval()
+    ids, lengths, labels = packed_row()
+    before = base.config._attn_implementation
+    whole = model(ids, None, labels, lengths=lengths)
+    whole.token_losses.sum().backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_trainable() if p.grad is not None}
+    model.zero_grad()
+    losses = []
+    for part, wanted in zip(ids[0].split(lengths), labels[0].split(lengths), strict=True):
+        one = model(part[None], None, wanted[None])
+        one.token_losses.sum().backward()
+        losses.append(one.token_losses)
+    torch.testing.assert_close(whole.token_losses, torch.cat(losses), rtol=1e-5, atol=1e-5)
+    assert len(gradients) > 10
+    for name, parameter in model.named_trainable():
+        if name in gradients:
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5)
+    assert base.config._attn_implementation == before
+
+
+def test_gradient_checkpointing_changes_no_gradient(family: str) -> None:
+    ids, lengths, labels = packed_row()
+    found = []
+    for checkpointing in (False, True):
+        model = trained(MoEModel(new_base(family), CONFIG)).train()
+        if checkpointing:
+            model.base.gradient_checkpointing_enable({"use_reentrant": False})
+        model(ids, None, labels, lengths=lengths).loss.backward()
+        found.append({name: p.grad for name, p in model.named_trainable()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_domains_draw_their_tokens_to_their_experts(family: str) -> None:
+    """Training the routers by the domain loss alone sends each domain to the experts that are its own."""
+    config = replace(CONFIG, expert_domains=["a", "b"], router_aux_loss=0.0, router_z_loss=0.0, router_domain_loss=1.0)
+    model = MoEModel(new_base(family), config)
+    ids, lengths, labels = packed_row(2)
+    domains = torch.tensor([[0] * 5 + [1] * 11])
+    routers = [p for name, p in model.named_trainable() if "router" in name]
+    optimizer = torch.optim.Adam(routers, lr=0.05)
+    for _ in range(60):
+        out = model(ids, None, labels, lengths=lengths, domains=domains)
+        assert out.router_loss is not None
+        optimizer.zero_grad()
+        out.router_loss.backward()
+        optimizer.step()
+    with torch.no_grad(), model.counting_usage() as usage:
+        model(ids, None, labels, lengths=lengths, domains=domains)
+    assert usage[0].sum() == 5 * 2 * 2 and usage[1].sum() == 11 * 2 * 2 and not usage[2].any()
+    owned = torch.stack([usage[0][:, 0::2].sum(), usage[1][:, 1::2].sum()])
+    assert (owned >= 0.9 * usage[:2].sum((1, 2))).all()
+
+
 def test_the_layer_is_its_definition_with_its_gradients(family: str, top_k: int) -> None:
     from dataclasses import replace
 
@@ -133,7 +211,7 @@ def test_the_loss_is_that_of_the_labelled_tokens(family: str) -> None:
         out, logits = model(IDS, torch.ones_like(IDS), labels), model(IDS).logits
         expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
     assert out.language_loss == pytest.approx(float(expected), rel=1e-5)
-    assert out.loss == pytest.approx(float(out.language_loss) + CONFIG.router_aux_loss * float(out.router_loss), rel=1e-6)
+    assert out.loss == pytest.approx(float(out.language_loss) + float(out.router_loss), rel=1e-6)
     assert len(out.token_losses) == 7 + 5
 
 

@@ -38,16 +38,20 @@ def run(
 @app.command()
 def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    hours: Annotated[float, typer.Option(help="Give a run whose training window is over this much more.")] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a run from its last checkpoint, with its own settings and data.
+    """Go on with a run from its newest whole checkpoint, with its own settings and data.
 
-    Example: `attune train resume runs/first`
+    Example: `attune train resume runs/first --hours 6`
     """
     from attunement.records import TrainingDataset
+    from attunement.training.system import TrainingSystem
 
     if not (run_dir / "run.json").is_file():
         raise DataError(f"{run_dir} holds no run: start one with  attune train run --data DIR --out {run_dir}")
+    if hours:
+        TrainingSystem(run_dir).extend(hours)
     seen = read_json(run_dir / "dataset.json")
     kept = read_json(run_dir / "config.json")
     settings = load_settings().settings
@@ -75,13 +79,57 @@ def _train(data: Any, out: Path, settings: Any, as_json: bool) -> None:
     console.print(f"checkpoint: {trained.checkpoint}", soft_wrap=True)
 
 
+@app.command()
+def launch(
+    data: Annotated[str, typer.Option("--data", help="Folder of the dataset on Lightning's drive.")],
+    out: Annotated[str, typer.Option("--out", help="Folder of the run there, such as /teamspace/runs/first.")],
+    machine: Annotated[str, typer.Option(help="A machine of lightning_sdk.Machine.")] = "H100",
+    name: Annotated[str, typer.Option(help="The job's name; the run's if not given.")] = "",
+    teamspace: Annotated[str, typer.Option(help="OWNER/TEAMSPACE; the current one if not given.")] = "",
+    studio: Annotated[str, typer.Option(help="Studio in which attunement is installed.")] = "",
+    image: Annotated[str, typer.Option(help="Or a container image.")] = "",
+    interruptible: Annotated[bool, typer.Option(help="A cheaper machine that may be taken away.")] = False,
+    attempts: Annotated[int, typer.Option(help="How often a job that was taken away is tried.")] = 5,
+    base: Annotated[str | None, typer.Option(help="Base model: a folder there, or a Hugging Face name.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="TOML file with settings, there.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on Lightning.ai: submits the same run as a job, which goes on where it was when its machine is taken away.
+
+    Example: `attune train launch --data /teamspace/data/first --out /teamspace/runs/first --studio attunement --interruptible`
+    """
+    import os
+
+    from attunement.training.launch import Launch
+
+    given = [("--recipe", recipe), ("--base", base), *(("--set", each) for each in overrides or ())]
+    arguments = ["--data", data, *(word for option, value in given if value for word in (option, value))]
+    plan = Launch(name or Path(out).name, machine, out, arguments, teamspace, studio, image, interruptible, attempts)
+    job = plan.submit(os.environ)
+    if as_json:
+        typer.echo(json.dumps({"job": plan.name, "machine": machine, "command": plan.command()}))
+        return
+    console = Console(highlight=False)
+    console.print(f"    job: {getattr(job, 'name', plan.name)} on {machine}", soft_wrap=True)
+    console.print(f"command: {plan.command()}", soft_wrap=True)
+
+
 @app.command("list")
-def list_runs(runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+def list_runs(
+    runs: Runs = Path("runs"),
+    contains: Annotated[
+        str, typer.Option(metavar="SOURCE|CONVERSATION|EXAMPLE", help="Only runs whose checkpoints may have seen this.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """List the runs in a folder.
 
-    Example: `attune train list --runs runs`
+    Example: `attune train list --runs runs --contains c-0123456789abcdef`
     """
-    rows = [{"run": path.parent.name, **read_json(path)} for path in sorted(runs.glob("*/run.json"))]
+    from attunement.training.runs import runs_in
+
+    rows = runs_in(runs, contains)
     if as_json:
         typer.echo(json.dumps(rows))
         return
@@ -89,7 +137,29 @@ def list_runs(runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
     for row in rows:
         found = row["metrics"].get("validation_perplexity")
         table.add_row(row["run"], row["status"], f"{row['step']:,}", f"{found:.1f}" if found else "-")
-    Console(highlight=False).print(table if rows else f"no runs in {runs}")
+    none = f"no run in {runs} has seen {contains}" if contains else f"no runs in {runs}"
+    Console(highlight=False).print(table if rows else none)
+
+
+@app.command()
+def compare(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of two runs or more.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: the settings in which they differ, and their figures.
+
+    Example: `attune train compare runs/first runs/second`
+    """
+    from attunement.training.runs import differences
+
+    rows = differences(run_dirs)
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table("", *(path.name for path in run_dirs), box=None, pad_edge=False, header_style="bold")
+    for name, values in rows.items():
+        table.add_row(name, *("-" if value is None else str(value) for value in values))
+    Console(highlight=False).print(table)
 
 
 @app.command()

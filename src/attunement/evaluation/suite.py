@@ -80,7 +80,7 @@ class EvaluationSuite:
             "perplexity": perplexities(scored),
             "replies": replies,
             "counterfactual": counterfactual,
-            "expert_usage": _shares(usage.tolist()),
+            "expert_usage": _shares(usage.sum(0).tolist()),
             "settings": self.settings.evaluation.model_dump(mode="json"),
         }
         write_json(run / "evaluation.json", results)

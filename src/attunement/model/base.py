@@ -7,7 +7,7 @@ resolved to a folder first, and loaded from there: safetensors only, no code fro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -19,7 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from attunement.errors import ModelError
+from attunement.errors import MissingExtraError, ModelError
 from attunement.storage.files import content_hash, file_hash
 
 PACKAGED = "attunement-base"
@@ -103,21 +103,59 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def load_base(name: str, device: str = "auto") -> tuple[Any, Any]:
+def load_base(
+    name: str, device: str = "auto", *, rope_scaling: Mapping[str, Any] | None = None, quantization: str = ""
+) -> tuple[Any, Any]:
     """The causal language model and tokenizer of a base, in eval mode: float32 on the CPU, bfloat16 on CUDA.
 
-    Raises `ModelError` when the base is missing or its files cannot be loaded.
+    `rope_scaling` is `base_config`'s; `quantization` ('8bit', '4bit') holds the frozen weights so (QLoRA, Dettmers 2023).
+    Raises `ModelError` when the base is missing or its files cannot be loaded, `MissingExtraError` without bitsandbytes.
     """
     folder, place = resolve_base(name), pick_device(device)
     tokenizer = load_tokenizer(name)
     dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+    held = {"quantization_config": _quantization(quantization), "device_map": {"": place}} if quantization else {}
     try:
         with _loading_bar(folder):
-            AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+            config = base_config(folder, rope_scaling)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, **held
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"the base '{name}' cannot be loaded: {_first_line(error)}") from error
-    return model.to(place).eval(), tokenizer
+    return (model if quantization else model.to(place)).eval(), tokenizer
+
+
+def base_config(folder: Path, rope_scaling: Mapping[str, Any] | None = None) -> Any:
+    """A base's configuration; `rope_scaling` (`rope_type` and `factor`, as Transformers names them) lengthens its context.
+
+    Raises `ModelError` for a scaling without either.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if rope_scaling:
+        if not {"rope_type", "factor"} <= set(rope_scaling):
+            raise ModelError('model.rope_scaling needs rope_type and factor, such as {rope_type = "yarn", factor = 4.0}')
+        before = config.max_position_embeddings
+        own = {"original_max_position_embeddings": before, **(config.rope_parameters or {}), **rope_scaling}
+        if own["rope_type"] in ("linear", "dynamic"):
+            own.pop("original_max_position_embeddings")
+        config.rope_parameters = own
+        config.max_position_embeddings = int(before * float(rope_scaling["factor"]))
+    return config
+
+
+def _quantization(kind: str) -> Any:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("holding the base in 8 or 4 bits", "qlora") from error
+    from transformers import BitsAndBytesConfig
+
+    if kind == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )
 
 
 @contextlib.contextmanager

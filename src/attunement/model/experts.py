@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from attunement.model.mixing import mix_experts
+
 
 @dataclass
 class Routing:
@@ -25,11 +27,37 @@ class Routing:
     enabled: bool = True
     mask: Tensor | None = None
     """`[B, T]`, 1 where a token counts; None counts all."""
+    domains: Tensor | None = None
+    """`[B, T]`, the place of each token's domain, -1 for none."""
+    num_domains: int = 0
     observe: bool = False
-    balance: dict[int, Tensor] = field(default_factory=dict)
-    """Load-balancing loss by layer, of the last observed pass."""
+    losses: dict[int, Tensor] = field(default_factory=dict)
+    """`[3]` by layer, of the last observed pass: load balancing, z-loss, domains (`ROUTER_LOSSES`)."""
     usage: Tensor | None = None
-    """`[layers, E]` tokens that each expert served, while counting is on."""
+    """`[domains + 1, layers, E]` tokens that each expert served, while counting is on; the last row is of no domain."""
+
+
+ROUTER_LOSSES = ("balance", "z", "domain")
+
+
+def z_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Zoph 2022 (ST-MoE), equation 5: keeps the router's logits `[N, E]` small, so that float32's rounding does not choose."""
+    squared = logits.float().logsumexp(-1).square()
+    if mask is None:
+        return squared.mean()
+    weight = mask.reshape(-1).to(squared.dtype)
+    return (squared * weight).sum() / weight.sum().clamp(min=1)
+
+
+def domain_loss(probabilities: Tensor, domains: Tensor, num_domains: int) -> Tensor:
+    """Minus the log of the probability `[N, E]` that goes to the experts of a token's domain, over the tokens that have one.
+
+    Expert e belongs to domain e modulo `num_domains`, so every domain has experts where there are enough.
+    """
+    owner = torch.arange(probabilities.shape[-1], device=probabilities.device) % num_domains
+    own = (probabilities * (owner == domains.reshape(-1, 1))).sum(-1)
+    known = (domains.reshape(-1) >= 0).to(probabilities.dtype)
+    return -(own.clamp(min=1e-6).log() * known).sum() / known.sum().clamp(min=1)
 
 
 def load_balancing_loss(probabilities: Tensor, chosen: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -127,52 +155,50 @@ class ExpertFeedForward(nn.Module):
         gate: Tensor = self.dense.gate_proj(x).flatten(0, -2)  # type: ignore[operator]
         up: Tensor = self.dense.up_proj(x).flatten(0, -2)  # type: ignore[operator]
         low = functional.linear(self.dropout(tokens_nd), self.gate_up_a.flatten(0, 2).to(x.dtype)) * self.scale
-        low_n2er = low.view(-1, 2, self.experts, self.rank)
-        gate_b, up_b = self.gate_b.flatten(0, 1).to(x.dtype), self.up_b.flatten(0, 1).to(x.dtype)
-        down_a = self.down_a.flatten(0, 1).to(x.dtype)
-        mixed, down_low = None, None
-        for slot in range(self.top_k):
-            mask_ne1 = functional.one_hot(chosen_nk[:, slot], self.experts).to(x.dtype).unsqueeze(-1)
-            hidden = self._hidden(gate, up, (low_n2er * mask_ne1.unsqueeze(1)).flatten(2), gate_b, up_b)
-            weight = weights_nk[:, slot, None]
-            part = (functional.linear(hidden, down_a).view(-1, self.experts, self.rank) * (mask_ne1 * weight[..., None])).flatten(
-                1
-            )
-            # h_1 + sum of w_s (h_s - h_1), which is the weighted sum as the weights add up to 1: while experts are
-            # equal the difference is exactly zero, so the model starts as its base to the last bit.
-            if mixed is None or down_low is None:
-                first, mixed, down_low = hidden, hidden, part
-            else:
-                mixed = torch.addcmul(mixed, weight, hidden - first)
-                down_low = down_low + part
-        assert mixed is not None and down_low is not None
+        factors = [factor.flatten(0, 1).to(x.dtype) for factor in (self.gate_b, self.up_b, self.down_a)]
+        mixed, down_low = mix_experts(
+            gate,
+            up,
+            low.view(len(low), 2, -1),
+            weights_nk,
+            chosen_nk,
+            (factors[0], factors[1], factors[2]),
+            self.experts,
+            self._act,
+        )
         base: Tensor = self.dense.down_proj(mixed.view(*x.shape[:-1], -1))  # type: ignore[operator]
         down_low = self.dropout(down_low) * self.scale
         return torch.addmm(base.flatten(0, -2), down_low, self.down_b.flatten(0, 1).to(x.dtype)).view_as(base)
 
-    def _hidden(self, gate: Tensor, up: Tensor, low_n2z: Tensor, gate_b: Tensor, up_b: Tensor) -> Tensor:
-        """`[N, f]` hidden states of one chosen expert per token; `low_n2z` holds zeros but for that expert."""
-        gated = torch.addmm(gate, low_n2z[:, 0], gate_b)
-        return self.dense.act_fn(gated) * torch.addmm(up, low_n2z[:, 1], up_b)  # type: ignore[operator, no-any-return]
+    def _act(self, x: Tensor) -> Tensor:
+        return self.dense.act_fn(x)  # type: ignore[operator, no-any-return]
 
     def _route(self, tokens_nd: Tensor) -> tuple[Tensor, Tensor]:
         logits = functional.linear(tokens_nd, self.router.weight.to(tokens_nd.dtype))
         probabilities = logits.softmax(-1, dtype=torch.float32)
         weights, chosen = probabilities.topk(self.top_k, dim=-1)
         weights = (weights / weights.sum(-1, keepdim=True)).to(tokens_nd.dtype)
-        self._note(probabilities, chosen)
+        self._note(logits, probabilities, chosen)
         return weights, chosen
 
-    def _note(self, probabilities: Tensor, chosen: Tensor) -> None:
+    def _note(self, logits: Tensor, probabilities: Tensor, chosen: Tensor) -> None:
         routing = self._routing
-        mask = None if routing.mask is None or routing.mask.numel() != len(chosen) else routing.mask
+        mask, domains = (
+            None if seen is None or seen.numel() != len(chosen) else seen.reshape(-1) for seen in (routing.mask, routing.domains)
+        )
         if routing.observe:
-            routing.balance[self.layer] = load_balancing_loss(probabilities, chosen, mask)
+            balance = load_balancing_loss(probabilities, chosen, mask)
+            drawn = torch.zeros_like(balance)
+            if domains is not None and routing.num_domains:
+                drawn = domain_loss(probabilities, domains, routing.num_domains)
+            routing.losses[self.layer] = torch.stack([balance, z_loss(logits, mask), drawn])
         if routing.usage is not None:
             counts = functional.one_hot(chosen, self.experts).sum(1)
             if mask is not None:
-                counts = counts * mask.reshape(-1, 1)
-            routing.usage[self.layer] += counts.sum(0).to(routing.usage)
+                counts = counts * mask.unsqueeze(1)
+            rows = torch.full_like(chosen[:, 0], -1) if domains is None else domains
+            rows = torch.where(rows < 0, len(routing.usage) - 1, rows)
+            routing.usage[:, self.layer].index_add_(0, rows, counts.to(routing.usage))
 
 
 def _features(linear: nn.Module) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from attunement import __version__
 from attunement.errors import IntegrityError, ModelError
-from attunement.model.base import base_sha256, load_tokenizer, resolve_base
+from attunement.model.base import base_config, base_sha256, load_tokenizer, resolve_base
 from attunement.model.checkpoint import ADAPTER, DESCRIPTION, atomic_folder, find_checkpoint, read_description
 from attunement.records import ModelConfig, from_dict
 from attunement.storage.files import file_hash, write_json, write_text
@@ -84,7 +84,7 @@ class Export:
                 f"this model has {self.settings.num_experts} experts and a router that picks by token: no dense model computes the same. "
                 "Export it with --format hf-moe, which is exact, or train with model.num_experts=1"
             )
-        self.config, self.style = _target(_base_config(self.base_folder), self.settings, dense)
+        self.config, self.style = _target(base_config(self.base_folder, self.settings.rope_scaling), self.settings, dense)
         wanted = dtype or self._own_dtype
         if wanted not in {str(d).removeprefix("torch.") for d in DTYPES.values()}:
             raise ModelError(f"weights cannot be written as '{wanted}': take float32, float16 or bfloat16")
@@ -356,12 +356,6 @@ COMMON = (
     "pad_token_id", "bos_token_id", "eos_token_id",
 )  # fmt: skip
 """What a sparse architecture's configuration takes over from the dense one's."""
-
-
-def _base_config(folder: Path) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def _target(base: Any, settings: ModelConfig, dense: bool) -> tuple[Any, Style]:

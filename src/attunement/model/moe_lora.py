@@ -7,7 +7,7 @@ the attention projections for `LoRALinear`. Only adapters and routers are traine
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from attunement import __version__
 from attunement.errors import IntegrityError, ModelError
+from attunement.model.attention import packed
 from attunement.model.base import base_sha256, load_base, resolve_base
 from attunement.model.checkpoint import ADAPTER, atomic_folder, find_checkpoint, read_description, write_description
 from attunement.model.experts import ExpertFeedForward, LoRALinear, Routing
@@ -34,14 +35,15 @@ class MoEOutput:
     """Without labels, `logits` is `[B, T, vocabulary]` and the losses are None.
 
     With labels, only positions that predict a labelled token are computed: `logits` is `[n, vocabulary]` and
-    `token_losses` `[n]` (nats, float32) in row-major order; `language_loss` is their mean, `router_loss` the mean over
-    layers of the load-balancing loss, and `loss = language_loss + router_aux_loss * router_loss`.
+    `token_losses` `[n]` (nats, float32) in row-major order; `language_loss` is their mean, `router_losses` are the means over
+    layers of `ROUTER_LOSSES`, `[3]`, `router_loss` their weighted sum, and `loss = language_loss + router_loss`.
     """
 
     logits: Tensor
     loss: Tensor | None = None
     language_loss: Tensor | None = None
     router_loss: Tensor | None = None
+    router_losses: Tensor | None = None
     token_losses: Tensor | None = None
 
 
@@ -56,7 +58,8 @@ class MoEModel(nn.Module):
         self.base = base_model
         longest = getattr(base_model.config, "max_position_embeddings", None) or config.context_length
         self.config = replace(config, context_length=min(config.context_length, longest))
-        self._routing = Routing()
+        self._routing = Routing(num_domains=min(len(config.expert_domains), config.num_experts))
+        self._router_weights = torch.tensor([config.router_aux_loss, config.router_z_loss, config.router_domain_loss])
         self._selected: Tensor | None = None
         self.base_sha256 = _hash_of(base_model)
         base_model.requires_grad_(False)
@@ -102,30 +105,48 @@ class MoEModel(nn.Module):
                     "take a base of the Llama, Mistral, Qwen2 or Qwen3 families"
                 )
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None) -> MoEOutput:
-        """`input_ids`, `attention_mask` and `labels` are `[B, T]`; labels of -100 are not scored; see `MoEOutput`."""
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        lengths: Sequence[int] = (),
+        domains: Tensor | None = None,
+    ) -> MoEOutput:
+        """`input_ids`, `attention_mask` and `labels` are `[B, T]`; labels of -100 are not scored; see `MoEOutput`.
+
+        With `lengths` the row `[1, T]` holds whole sequences of these lengths, one behind the other, without a mask; no token
+        sees another sequence's, and a sequence's first token is never a label. `domains` `[B, T]` are places in
+        `config.expert_domains`, -1 where a token has none.
+        """
         targets = None
         if labels is not None:
             targets = functional.pad(labels[:, 1:], (0, 1), value=-100)
             self._selected = targets != -100
-        self._routing.mask, self._routing.observe = attention_mask, True
-        self._routing.balance.clear()
+        routing = self._routing
+        routing.mask, routing.domains, routing.observe = attention_mask, domains, True
+        routing.losses.clear()
         try:
-            logits = self.base(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+            logits = self._logits(input_ids, attention_mask, lengths)
         finally:
             selected, self._selected = self._selected, None
-            self._routing.mask, self._routing.observe = None, False
+            routing.mask, routing.domains, routing.observe = None, None, False
+        found = list(routing.losses.values())
+        parts = torch.stack(found).mean(0) if found else torch.zeros(3, device=logits.device)
+        router_loss = (parts * self._router_weights.to(parts.device)).sum()
         if targets is None:
-            return MoEOutput(logits, router_loss=self._router_loss(logits))
+            return MoEOutput(logits, router_loss=router_loss, router_losses=parts.detach())
         token_losses = functional.cross_entropy(logits.float(), targets[selected], reduction="none")
         language_loss = token_losses.sum() / max(1, len(token_losses))
-        router_loss = self._router_loss(logits)
-        loss = language_loss + self.config.router_aux_loss * router_loss
-        return MoEOutput(logits, loss, language_loss, router_loss, token_losses)
+        return MoEOutput(logits, language_loss + router_loss, language_loss, router_loss, parts.detach(), token_losses)
 
-    def _router_loss(self, like: Tensor) -> Tensor:
-        losses = list(self._routing.balance.values())
-        return torch.stack(losses).mean() if losses else torch.zeros((), device=like.device)
+    def _logits(self, input_ids: Tensor, attention_mask: Tensor | None, lengths: Sequence[int]) -> Tensor:
+        if not lengths:
+            return self.base(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits  # type: ignore[no-any-return]
+        places = torch.cat([torch.arange(n, device=input_ids.device) for n in lengths]).unsqueeze(0)
+        with packed(self.base.config):
+            return self.base(input_ids=input_ids, position_ids=places, lengths=lengths, use_cache=False).logits  # type: ignore[no-any-return]
 
     def _select(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """Before the output layer: only the hidden states whose logits are wanted (a quarter of a small model's time)."""
@@ -164,8 +185,12 @@ class MoEModel(nn.Module):
 
     @contextmanager
     def counting_usage(self) -> Iterator[Tensor]:
-        """Inside the block the yielded `[layers, experts]` tensor counts the tokens that each expert serves."""
-        self._routing.usage = torch.zeros(len(self._layers), self.config.num_experts, dtype=torch.long, device=self.device)
+        """Inside the block the yielded `[domains + 1, layers, experts]` tensor counts the tokens that each expert serves.
+
+        The last row is of tokens without a domain.
+        """
+        shape = (self._routing.num_domains + 1, len(self._layers), self.config.num_experts)
+        self._routing.usage = torch.zeros(shape, dtype=torch.long, device=self.device)
         try:
             yield self._routing.usage
         finally:
@@ -230,7 +255,7 @@ def load_moe(folder: Path, device: str = "auto", base: str | None = None) -> tup
             f"the base '{name}' is not the one that {checkpoint} was trained on (its weights differ): "
             "name the right one, or train again"
         )
-    base_model, tokenizer = load_base(name, device)
+    base_model, tokenizer = load_base(name, device, rope_scaling=config.rope_scaling, quantization=config.quantization)
     model = MoEModel(base_model, config).eval()
     model.load_adapter(state)
     return model, tokenizer, {**info, "checkpoint": checkpoint}

@@ -1,27 +1,40 @@
-"""Training examples: chat JSON lines as token ids, in an order that a seed and a step determine.
+"""Training examples: chat JSON lines as token ids, packed into rows, in an order that a seed and a step determine.
 
-Only the last reply of each example is learned. Examples of like length share a batch, so that little is padded:
-shuffled, sorted by length within blocks, cut, and the batches shuffled again.
+Only the last reply of each example is learned. A micro-batch is one row of whole examples, one behind the other: nothing is
+padded, and no token sees another example's (`model.attention`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attunement.errors import DataError
 from attunement.model.chat import IGNORED, Encoded, encode_example
 from attunement.records import TrainingDataset
 from attunement.storage.files import content_hash, file_hash, read_json, read_jsonl
+from attunement.training.mixture import Mixture
 
-BLOCK_BATCHES = 32
-"""Batches per block that is sorted by length: enough to pad little, few enough to stay random."""
+DOMAIN_OF_SHARE = {
+    "standard": "mental_health", "voice": "mental_health", "dual_persona": "mental_health",
+    "knowledge": "psychology", "edge_case": "bias_detection",
+}  # fmt: skip
+"""The domain of an example whose row names none."""
+
+
+@dataclass(frozen=True)
+class Example(Encoded):
+    """What is learned of one row: `domain` is a place in the model's `expert_domains`, -1 for none."""
+
+    domain: int = -1
+    share: str = ""
 
 
 def dataset_of(folder: Path) -> TrainingDataset:
@@ -40,15 +53,16 @@ def hash_of(dataset: TrainingDataset) -> str:
     return dataset.dataset_sha256 or content_hash([file_hash(p) for p in (dataset.train, dataset.validation)])
 
 
-def load_examples(path: Path, tokenizer: Any, longest: int) -> list[Encoded]:
+def load_examples(path: Path, tokenizer: Any, longest: int, domains: Sequence[str] = ()) -> list[Example]:
     """Every example of a split. Raises `DataError` that names the line which is no example."""
-    out = []
+    out: list[Example] = []
     try:
         for number, row in enumerate(read_jsonl(path), 1):
             messages = row["messages"]
             if len(messages) < 2 or messages[-1]["role"] != "assistant":
                 raise DataError(f"{path}, line {number}: the last message must be the assistant's")
-            out.append(encode_example(tokenizer, messages, longest))
+            found = encode_example(tokenizer, messages, longest)
+            out.append(Example(found.ids, found.labels, _domain(row, domains), str(row.get("share", ""))))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -56,57 +70,105 @@ def load_examples(path: Path, tokenizer: Any, longest: int) -> list[Encoded]:
     return out
 
 
+def _domain(row: Mapping[str, Any], domains: Sequence[str]) -> int:
+    name = row.get("domain") or DOMAIN_OF_SHARE.get(str(row.get("share", "")), "")
+    return domains.index(name) if name in domains else -1
+
+
 @dataclass(frozen=True)
 class Batch:
-    """`input_ids`, `attention_mask` and `labels`, each `[B, T]`, padded on the right."""
+    """Whole examples in one row: `input_ids`, `labels` and `domains` are `[1, T]`, `lengths` the examples' own.
+
+    An example's first token is never a label: it would be predicted from the example before.
+    """
 
     input_ids: Tensor
-    attention_mask: Tensor
     labels: Tensor
+    domains: Tensor
+    lengths: tuple[int, ...]
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+        return Batch(self.input_ids.to(device), self.labels.to(device), self.domains.to(device), self.lengths)
+
+    @property
+    def learned(self) -> int:
+        """How many tokens are learned."""
+        return int((self.labels != IGNORED).sum())
 
 
-def collate(examples: list[Encoded], pad: int) -> Batch:
-    """`examples` as one batch."""
-    width = max(len(e.ids) for e in examples)
-    ids = torch.full((len(examples), width), pad)
-    labels = torch.full((len(examples), width), IGNORED)
-    mask = torch.zeros(len(examples), width, dtype=torch.long)
-    for row, example in enumerate(examples):
-        length = len(example.ids)
-        ids[row, :length], labels[row, :length] = torch.tensor(example.ids), torch.tensor(example.labels)
-        mask[row, :length] = 1
-    return Batch(ids, mask, labels)
+def pack(examples: Sequence[Example]) -> Batch:
+    """`examples` as one row."""
+    lengths = tuple(len(e.ids) for e in examples)
+    ids = torch.tensor([token for e in examples for token in e.ids]).unsqueeze(0)
+    labels = torch.tensor([label for e in examples for label in (IGNORED, *e.labels[1:])]).unsqueeze(0)
+    domains = torch.repeat_interleave(torch.tensor([e.domain for e in examples]), torch.tensor(lengths)).unsqueeze(0)
+    return Batch(ids, labels, domains, lengths)
+
+
+def parts(chosen: Sequence[int], lengths: Sequence[int], most: int, most_tokens: int) -> list[list[int]]:
+    """`chosen` in micro-batches of at most `most` examples and, unless one alone is longer, `most_tokens` tokens."""
+    out: list[list[int]] = []
+    held = 0
+    for example in chosen:
+        if not out or len(out[-1]) == most or held + lengths[example] > most_tokens:
+            out.append([])
+            held = 0
+        out[-1].append(example)
+        held += lengths[example]
+    return out
 
 
 class StepBatches(torch.utils.data.IterableDataset[list[Batch]]):
     """The optimiser steps from `first_step` on: each a list of micro-batches that make one batch.
 
-    Step `n` holds the same examples however often the run was interrupted before it.
+    Step `n` holds the same examples however often the run was interrupted before it, and however its micro-batches are cut.
     """
 
     def __init__(
-        self, examples: list[Encoded], *, batch_size: int, micro_batch_size: int, pad: int, seed: int, first_step: int = 0
+        self,
+        examples: Sequence[Example],
+        mixture: Mixture,
+        *,
+        batch_size: int,
+        micro_batch_size: int,
+        micro_batch_tokens: int,
+        first_step: int = 0,
     ) -> None:
-        self._examples, self._batch, self._micro = examples, batch_size, min(micro_batch_size, batch_size)
-        self._pad, self._seed, self._first = pad, seed, first_step
-        self.steps_per_epoch = -(-len(examples) // batch_size)
+        self._examples, self._mixture, self._batch = examples, mixture, batch_size
+        self.micro_batch_size, self.micro_batch_tokens = micro_batch_size, micro_batch_tokens
+        self._lengths = [len(e.ids) for e in examples]
+        self.first_step = first_step
+        self.steps_per_epoch = -(-mixture.size // batch_size)
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        epoch, skip = divmod(self._first, self.steps_per_epoch)
+        step = self.first_step
         while True:
-            for chosen in self._order(epoch)[skip:]:
-                parts = [chosen[i : i + self._micro] for i in range(0, len(chosen), self._micro)]
-                yield [collate([self._examples[i] for i in part], self._pad) for part in parts]
-            epoch, skip = epoch + 1, 0
+            yield self.batches(step)
+            step += 1
 
-    def _order(self, epoch: int) -> list[list[int]]:
-        rng = np.random.default_rng((self._seed, epoch))
-        order = rng.permutation(len(self._examples)).tolist()
-        batches = []
-        for start in range(0, len(order), BLOCK_BATCHES * self._batch):
-            block = sorted(order[start : start + BLOCK_BATCHES * self._batch], key=lambda i: len(self._examples[i].ids))
-            batches += [block[i : i + self._batch] for i in range(0, len(block), self._batch)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+    def batches(self, step: int) -> list[Batch]:
+        """The micro-batches of one step."""
+        cut = parts(self.chosen(step), self._lengths, self.micro_batch_size, self.micro_batch_tokens)
+        return [pack([self._examples[i] for i in part]) for part in cut]
+
+    def chosen(self, step: int) -> list[int]:
+        """The examples of one step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        return [int(i) for i in order[place * self._batch : (place + 1) * self._batch]]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if getattr(self, "_kept", (None,))[0] != epoch:
+            self._kept = (epoch, self._mixture.order(epoch))
+        return self._kept[1]
+
+    def seen(self, steps: int) -> NDArray[np.int64]:
+        """How often each example is seen in the first `steps` steps."""
+        counts = np.zeros(len(self._examples), dtype=np.int64)
+        for step in range(steps):
+            np.add.at(counts, self.chosen(step), 1)
+        return counts
+
+    def mixture(self, steps: int) -> dict[str, Any]:
+        """What the first `steps` steps show, by share (`Mixture.report`)."""
+        return self._mixture.report(self._lengths, self.seen(steps))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +21,14 @@ import torch
 from rich.progress import Progress, TaskID
 
 from attunement.errors import ModelError
+from attunement.model.experts import ROUTER_LOSSES
 from attunement.model.moe_lora import MoEModel
 from attunement.records import TrainingConfig, TrainingMetrics, to_dict
 from attunement.storage.files import atomic_write
 from attunement.training.data import Batch
+from attunement.training.recovery import Adjusted, Events, LossGuard
+
+OUT_OF_TIME = "the training window is over"
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,15 @@ class Position:
 class Tuning(lightning.LightningModule):
     """The optimisation. One Lightning batch is the list of micro-batches of one step."""
 
-    def __init__(self, model: MoEModel, config: TrainingConfig, plan: Plan, position: Position) -> None:
+    def __init__(
+        self, model: MoEModel, config: TrainingConfig, plan: Plan, position: Position, adjusted: Adjusted, events: Events
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.config, self.plan, self.position = model, config, plan, position
+        self.adjusted, self.events, self.guard = adjusted, events, LossGuard()
         self.last_loss, self.last_tokens = math.nan, 0
+        self.last: dict[str, float] = {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         decayed = [p for p in self.model.trainable_parameters() if p.ndim > 1]
@@ -81,27 +91,36 @@ class Tuning(lightning.LightningModule):
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
         return [part.to(device) for part in batch]
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the step that comes."""
+        return self.config.learning_rate * self.adjusted.rate_factor * self.plan.rate(self.position.step)
+
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
         torch.manual_seed(self.config.seed + self.position.step)  # dropout after a resume is what it would have been
         optimizer = self.optimizers()
         for group in optimizer.param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.config.learning_rate * self.plan.rate(self.position.step)
+            group["lr"] = self.rate
         # Weighted by learned tokens, so that the split into micro-batches does not change the step.
-        counts = [int((part.labels[:, 1:] >= 0).sum()) for part in batch]
-        total, loss_sum = max(1, sum(counts)), 0.0
+        counts = [part.learned for part in batch]
+        total, loss_sum, router = max(1, sum(counts)), 0.0, torch.zeros(len(ROUTER_LOSSES))
         for part, count in zip(batch, counts, strict=True):
-            out = self.model(part.input_ids, part.attention_mask, part.labels)
+            out = self.model(part.input_ids, None, part.labels, lengths=part.lengths, domains=part.domains)
             self.manual_backward(out.loss * (count / total))
             loss_sum += out.language_loss.item() * count / total
-        if not math.isfinite(loss_sum):
-            raise ModelError(
-                f"the loss is {loss_sum} at step {self.position.step}: take a lower training.learning_rate and go on from the last checkpoint"
+            router += out.router_losses.float().cpu() * count / total
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.trainable_parameters(), self.config.gradient_clip))
+        if self.guard.allows(loss_sum, norm):
+            optimizer.step()  # type: ignore[union-attr]
+        else:
+            self.events.write(
+                "odd_loss", self.position.step, "its update is left out", loss=loss_sum, threshold=self.guard.threshold()
             )
-        torch.nn.utils.clip_grad_norm_(self.model.trainable_parameters(), self.config.gradient_clip)
-        optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
         self.position.step += 1
-        self.last_loss, self.last_tokens = loss_sum, sum(int(part.attention_mask.sum()) for part in batch)
+        self.last_loss, self.last_tokens = loss_sum, sum(part.input_ids.numel() for part in batch)
+        router_losses = {f"router_{name}": round(float(value), 6) for name, value in zip(ROUTER_LOSSES, router, strict=True)}
+        self.last = {"gradient_norm": round(norm, 6), **router_losses}
 
 
 class Journal(lightning.Callback):
@@ -124,7 +143,8 @@ class Journal(lightning.Callback):
         self._validate, self._save, self._interrupted, self._progress = validate, save, interrupted, progress
         self._task: TaskID | None = None
         self._before = 0.0
-        self._started = self._last = 0.0
+        self._started = self._last = self._saving = 0.0
+        self._steps: deque[float] = deque(maxlen=64)
 
     def on_fit_start(self, trainer: Any, pl_module: lightning.LightningModule) -> None:
         module = _tuning(pl_module)
@@ -138,25 +158,33 @@ class Journal(lightning.Callback):
         module = _tuning(pl_module)
         position, plan, config, now = module.position, module.plan, module.config, time.monotonic()
         position.elapsed_seconds = self._before + now - self._started
-        speed = module.last_tokens / max(1e-9, now - self._last)
-        metrics = TrainingMetrics(
-            position.step, module.last_loss, config.learning_rate * plan.rate(position.step - 1), round(speed, 1)
-        )
+        taken = max(1e-9, now - self._last)
+        self._steps.append(taken)
+        rate = config.learning_rate * module.adjusted.rate_factor * plan.rate(position.step - 1)
+        metrics = TrainingMetrics(position.step, module.last_loss, rate, round(module.last_tokens / taken, 1))
         assert self._task is not None
-        self._progress.update(self._task, completed=position.step, description=f"train (loss {module.last_loss:.2f})")
-        out_of_time = position.elapsed_seconds > config.max_duration_hours * 3600
+        told = f"train (loss {module.last_loss:.2f}, {metrics.tokens_per_second:,.0f} tokens/s)"
+        self._progress.update(self._task, completed=position.step, description=told)
+        window = (config.max_duration_hours + module.adjusted.extra_hours) * 3600
+        # What a checkpoint and one more step would take must fit in as well.
+        out_of_time = position.elapsed_seconds + self._saving + statistics.median(self._steps) > window
         over = position.step >= plan.total or out_of_time
         if over or position.step % plan.interval == 0:
             metrics = self._checkpoint(module, metrics)
             if not over and position.without_improvement >= config.early_stopping_patience:
                 position.stopped = f"no improvement in {config.early_stopping_patience} validations"
             elif over:
-                position.stopped = "the training window is over" if position.step < plan.total else "all steps done"
+                position.stopped = OUT_OF_TIME if position.step < plan.total else "all steps done"
         elif self._interrupted:
             self._keep(module)
         trainer.should_stop = bool(position.stopped or self._interrupted)
-        self._write(to_dict(metrics))
+        self._write({**to_dict(metrics), **module.last})
         self._last = time.monotonic()
+
+    def seconds_left(self, module: Tuning) -> float:
+        """What the rest of the run will take, by the median of the steps so far."""
+        left = module.plan.total - module.position.step
+        return left * statistics.median(self._steps) if self._steps else math.nan
 
     def _checkpoint(self, module: Tuning, metrics: TrainingMetrics) -> TrainingMetrics:
         position, plan = module.position, module.plan
@@ -172,8 +200,10 @@ class Journal(lightning.Callback):
         return replace(metrics, validation_loss=loss, perplexity=perplexity)
 
     def _keep(self, module: Tuning) -> None:
+        started = time.monotonic()
         module.position.last = _name(module.position, module.plan)
         self._save(module, _epoch(module.position, module.plan))
+        self._saving = time.monotonic() - started
 
     def _forget_after(self, step: int) -> None:
         """Rows past the checkpoint that the run goes on from would stand twice."""

@@ -1,10 +1,13 @@
-"""The curve of a run: training and validation loss by step."""
+"""A run to look at: its losses by step, which experts serve which domain, and a page with both (`training.html`)."""
 
 from __future__ import annotations
 
+import base64
+from importlib import resources
 from pathlib import Path
+from statistics import median
 
-from attunement.storage.files import atomic_write, read_jsonl
+from attunement.storage.files import atomic_write, read_json, read_jsonl, write_text
 
 SMOOTHED_STEPS = 10
 
@@ -37,3 +40,54 @@ def draw_loss(run_dir: Path) -> Path:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     pyplot.close(figure)
     return path
+
+
+def draw_routing(run_dir: Path) -> Path | None:
+    """Draws `routing.json` as `routing.png`: for each domain the share of its tokens that each expert serves, layer by layer."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import numpy as np
+    from matplotlib import pyplot
+
+    domains = {name: np.asarray(rows, dtype=float) for name, rows in read_json(run_dir / "routing.json").items()}
+    if not domains:
+        return None
+    layers, experts = next(iter(domains.values())).shape
+    size = (1.4 + len(domains) * max(1.8, 0.32 * experts), 1.2 + max(1.4, 0.2 * layers))
+    figure, panels = pyplot.subplots(1, len(domains), figsize=size, layout="constrained", squeeze=False, sharey=True)
+    shares = {name: rows / np.maximum(1, rows.sum(1, keepdims=True)) for name, rows in domains.items()}
+    top = max(2 / experts, max(float(s.max()) for s in shares.values()))
+    for axes, (name, share) in zip(panels[0], shares.items(), strict=True):
+        image = axes.imshow(share, cmap="YlGnBu", vmin=0, vmax=top, aspect="auto")
+        axes.set_title(f"{name.replace('_', ' ')}\n{int(domains[name][0].sum()):,} places", fontsize=9)
+        axes.set_xticks(range(experts))
+        axes.set_yticks(range(0, layers, max(1, layers // 8)))
+        axes.tick_params(labelsize=7, length=0)
+        axes.set_xlabel("expert", fontsize=8)
+    panels[0][0].set_ylabel("layer", fontsize=8)
+    figure.colorbar(image, ax=panels[0], label="share of a domain's tokens", shrink=0.9)
+    path = run_dir / "routing.png"
+    with atomic_write(path, binary=True) as file:
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+    return path
+
+
+def write_page(run_dir: Path) -> Path:
+    """Writes `training.html`: one page with no outside parts."""
+    import jinja2
+
+    text = resources.files("attunement.training").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    events, rows = run_dir / "events.jsonl", list(read_jsonl(run_dir / "metrics.jsonl"))
+    drawn = {name: run_dir / f"{name}.png" for name in ("loss", "routing")}
+    page = environment.from_string(text).render(
+        name=run_dir.name,
+        **{name: read_json(run_dir / f"{name}.json") for name in ("run", "config", "dataset", "environment", "mixture")},
+        events=list(read_jsonl(events)) if events.exists() else [],
+        speed=median(row["tokens_per_second"] for row in rows) if rows else 0,
+        plots={n: "data:image/png;base64," + base64.b64encode(p.read_bytes()).decode() for n, p in drawn.items() if p.exists()},
+    )
+    write_text(run_dir / "training.html", page)
+    return run_dir / "training.html"

@@ -5,10 +5,13 @@ A run is a folder:
     config.json        model and training settings, and what the run made of them
     dataset.json       the hash of the data it saw (`attune data withdraw` looks here)
     environment.json   versions, device, threads
+    examples.jsonl     id, source and conversation of every example it may have seen (`attune train list --contains`)
     metrics.jsonl      one line a step
-    checkpoints/       the best and the last: adapter.safetensors, moe.json, state.safetensors, state.json
+    events.jsonl       what went wrong, and what was done about it
+    checkpoints/       the best and the newest: adapter.safetensors, moe.json, state.safetensors, state.json, checksums.json
     run.json           status, best checkpoint, figures
-    loss.png           the curve
+    mixture.json       how often each source share was seen; routing.json which experts served which domain
+    loss.png routing.png training.html
 """
 
 from __future__ import annotations
@@ -35,21 +38,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 
 from attunement import __version__
-from attunement.errors import DataError, ModelError
+from attunement.errors import DataError, IntegrityError, ModelError
 from attunement.model.base import base_sha256, load_base, resolve_base
-from attunement.model.chat import Encoded
 from attunement.model.checkpoint import atomic_folder, read_description
 from attunement.model.moe_lora import MoEModel, load_adapter_file
 from attunement.records import ModelConfig, TrainedModel, TrainingConfig, TrainingDataset, to_dict
-from attunement.storage.files import content_hash, exclusive, read_json, write_json
-from attunement.training.data import StepBatches, collate, hash_of, load_examples
-from attunement.training.loop import Journal, Plan, Position, Tuning, moments, put_moments
-from attunement.training.plot import draw_loss
+from attunement.storage.files import content_hash, exclusive, file_hash, read_json, read_jsonl, write_json, write_jsonl
+from attunement.training.data import Example, StepBatches, hash_of, load_examples, pack, parts
+from attunement.training.loop import OUT_OF_TIME, Journal, Plan, Position, Tuning, moments, put_moments
+from attunement.training.mixture import Mixture
+from attunement.training.plot import draw_loss, draw_routing, write_page
+from attunement.training.recovery import RATE_CUT, Adjusted, Divergence, Events, is_out_of_memory
 
 log = logging.getLogger("attunement.training")
 
 STATE = "state.safetensors"
 """Moments of the optimiser, by parameter: with the adapter, all that a run goes on from."""
+CHECKSUMS = "checksums.json"
+KEPT_CHECKPOINTS = 2
+"""Of the newest, beside the best: a damaged one has one before it."""
 
 
 class TrainingSystem:
@@ -63,8 +70,13 @@ class TrainingSystem:
         self.run_dir, self.quiet, self.device = Path(run_dir), quiet, device
         self._model: MoEModel | None = None
         self._tokenizer: Any = None
+        self._tuning: Tuning | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._position = Position()
+        self._adjusted = Adjusted()
+        self._events = Events(self.run_dir)
+        self._rolled_back_to = ""
+        self._fresh: dict[str, torch.Tensor] = {}
 
     # --- the contract -------------------------------------------------------------------------------
 
@@ -72,8 +84,11 @@ class TrainingSystem:
         """The base with fresh experts and adapters; it answers exactly as the base does. Raises `ModelError`."""
         if config.architecture != "moe":
             raise ModelError(f"model.architecture must be 'moe', not '{config.architecture}'")
-        base, self._tokenizer = load_base(config.base, self.device)
+        base, self._tokenizer = load_base(
+            config.base, self.device, rope_scaling=config.rope_scaling, quantization=config.quantization
+        )
         self._model = MoEModel(base, config)
+        self._fresh = {name: tensor.cpu().clone() for name, tensor in self._model.adapter_state().items()}
         return self._model
 
     def train(self, dataset: TrainingDataset, config: TrainingConfig) -> TrainedModel:
@@ -94,9 +109,11 @@ class TrainingSystem:
         folder = self.run_dir / "checkpoints" / name
         with atomic_folder(folder) as temporary:
             model.write_files(temporary)
-            if self._optimizer is not None:
+            if self._optimizer is not None and self._tuning is not None:
                 save_file(moments(model, self._optimizer), temporary / STATE)
-                write_json(temporary / "state.json", {**to_dict(self._position), "best_loss": _finite(self._position.best_loss)})
+                state = {**to_dict(self._position), "best_loss": _finite(self._position.best_loss)}
+                write_json(temporary / "state.json", {**state, "guard": self._tuning.guard.state()})
+                write_json(temporary / CHECKSUMS, {path.name: file_hash(path) for path in sorted(temporary.iterdir())})
         return folder
 
     # --- a run --------------------------------------------------------------------------------------
@@ -112,49 +129,128 @@ class TrainingSystem:
         run = read_json(self.run_dir / "run.json")
         if run["key"] != self.key(model, training, dataset):
             raise DataError(f"{self.run_dir} holds a run with other settings or data: choose another --out, or remove it")
+        self._adjusted = Adjusted(**run.get("adjusted", {}))
         if run["status"] == "finished":
             return TrainedModel(self.run_dir, self.run_dir / "checkpoints" / run["best"], run["metrics"])
-        if run.get("last"):
-            self._position = self._read_position(self.run_dir / "checkpoints" / run["last"])
+        self._go_on_from_newest()
         return None
 
+    def extend(self, hours: float) -> None:
+        """Gives a run whose window is over `hours` more. Raises `DataError` where it ended for another reason."""
+        run = read_json(self.run_dir / "run.json")
+        if run["status"] == "finished" and run["step"] >= read_json(self.run_dir / "config.json")["steps"]["total"]:
+            raise DataError(f"the run {self.run_dir} took all of its steps: start another with more training.epochs")
+        adjusted = {**run.get("adjusted", {}), "extra_hours": run.get("adjusted", {}).get("extra_hours", 0.0) + hours}
+        write_json(self.run_dir / "run.json", {**run, "status": "interrupted", "adjusted": adjusted})
+        self._events.write("window", run["step"], f"extended by {hours:g} hours")
+
+    def _go_on_from_newest(self, *, before: str = "") -> None:
+        """Sets the position to the newest checkpoint that is whole (and older than `before`), or to the start."""
+        folders = self.run_dir / "checkpoints"
+        names = [path.name for path in folders.iterdir() if not path.name.startswith(".")] if folders.is_dir() else []
+        for name in sorted(names, key=lambda n: n.rpartition("-")[2], reverse=True):
+            if before and name.rpartition("-")[2] >= before.rpartition("-")[2]:
+                continue
+            try:
+                self._position = self._read_position(folders / name)
+            except (DataError, ModelError, KeyError, TypeError) as error:
+                log.warning("the checkpoint %s cannot be used (%s): going on from the one before it", name, error)
+                self._events.write("damaged_checkpoint", self._position.step, "the one before it is taken", checkpoint=name)
+                continue
+            return
+        self._position = Position()
+
     def _read_position(self, folder: Path) -> Position:
+        """Where a checkpoint stands. Raises `IntegrityError` when one of its files is not what was written."""
         read_description(folder)
+        for name, wanted in read_json(folder / CHECKSUMS).items():
+            if not (folder / name).is_file() or file_hash(folder / name) != wanted:
+                raise IntegrityError(f"{folder / name} is missing or damaged (its checksum differs)")
         state = read_json(folder / "state.json")
         state["best_loss"] = math.inf if state["best_loss"] is None else state["best_loss"]
-        return Position(**{f.name: state[f.name] for f in fields(Position)})
+        position = Position(**{f.name: state[f.name] for f in fields(Position)})
+        if position.stopped == OUT_OF_TIME:  # a run that goes on got more time
+            position.stopped = ""
+        return position
 
     def _train(self, model: MoEModel, dataset: TrainingDataset, config: TrainingConfig) -> TrainedModel:
-        examples, held_out = self._load(dataset, model.config.context_length)
+        examples, held_out = self._load(model, dataset)
+        mixture = Mixture([e.share for e in examples], config.source_balance, config.max_repeats, config.seed)
         batches = StepBatches(
             examples,
+            mixture,
             batch_size=config.batch_size,
             micro_batch_size=config.micro_batch_size,
-            pad=self._tokenizer.pad_token_id,
-            seed=config.seed,
-            first_step=self._position.step,
+            micro_batch_tokens=config.micro_batch_tokens,
         )
         plan = Plan.of(config, batches.steps_per_epoch)
         self._describe(model, config, plan, dataset, len(examples))
-        tuning = Tuning(model, config, plan, self._position)
+        if config.gradient_checkpointing:
+            model.base.gradient_checkpointing_enable({"use_reentrant": False})
         with _signals() as interrupted, self._progress() as progress:
-            journal = Journal(
-                self.run_dir,
-                validate=lambda: self._validation_loss(model, held_out, config.micro_batch_size),
-                save=self._save,
-                interrupted=interrupted,
-                progress=progress,
-            )
-            self._fit(tuning, journal, batches)
+            while True:
+                tuning = self._tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events)
+                batches.first_step = self._position.step
+                batches.micro_batch_size = self._adjusted.micro_batch_size or config.micro_batch_size
+                journal = Journal(
+                    self.run_dir,
+                    validate=lambda: self._validation_loss(model, held_out, batches.micro_batch_size, config.micro_batch_tokens),
+                    save=self._save,
+                    interrupted=interrupted,
+                    progress=progress,
+                )
+                try:
+                    self._fit(tuning, journal, batches)
+                    break
+                except (Divergence, MemoryError, RuntimeError) as error:
+                    self._recover(error, tuning, batches)
         if interrupted:
             self._write_run("interrupted", tuning)
+            self._events.write("interrupted", self._position.step, "a checkpoint was written", signal=interrupted[0])
             raise KeyboardInterrupt
-        return self._finish(tuning)
+        return self._finish(tuning, batches, held_out)
 
-    def _load(self, dataset: TrainingDataset, longest: int) -> tuple[list[Encoded], list[Encoded]]:
+    def _recover(self, error: BaseException, tuning: Tuning, batches: StepBatches) -> None:
+        """Adjusts the settings and goes back to a checkpoint, or raises what ends the run: a `ModelError`, or `error` itself."""
+        memory, step = is_out_of_memory(error), tuning.position.step
+        if not memory and not isinstance(error, Divergence):
+            raise error
+        adjusted = self._adjusted
+        adjusted.retries += 1
+        if adjusted.retries > tuning.config.max_retries:
+            raise ModelError(
+                f"the run failed {adjusted.retries} times, the last time at step {step} ({error}): see {self._events.path}; "
+                + ("lower model.context_length" if memory else "take a lower training.learning_rate")
+                + f" and train into another --out (training.max_retries is {tuning.config.max_retries})"
+            ) from error
+        if memory:
+            if batches.micro_batch_size == 1:
+                raise ModelError(
+                    "memory is used up by a single example: lower model.context_length or set training.gradient_checkpointing=true"
+                ) from error
+            adjusted.micro_batch_size = max(1, batches.micro_batch_size // 2)
+            action = f"micro-batches of {adjusted.micro_batch_size}, back to a checkpoint"
+        else:
+            adjusted.rate_factor *= RATE_CUT
+            action = f"learning rate times {adjusted.rate_factor:g}, back to a checkpoint"
+        # A second divergence before the next checkpoint: the one that it went on from is not stable.
+        again = not memory and self._rolled_back_to == self._position.last and bool(self._position.last)
+        self._go_on_from_newest(before=self._position.last if again else "")
+        self._rolled_back_to = self._position.last
+        if not self._position.last:
+            tuning.model.load_adapter(self._fresh)
+        kind = "out_of_memory" if memory else "divergence"
+        self._events.write(kind, step, action, reason=str(error).splitlines()[0][:200], checkpoint=self._position.last)
+        log.warning("%s at step %d: %s %s", kind.replace("_", " "), step, action, self._position.last or "(the start)")
+        tuning.model.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _load(self, model: MoEModel, dataset: TrainingDataset) -> tuple[list[Example], list[Example]]:
         """The examples to learn and those held out, of which there may be none. Raises `DataError`."""
-        examples = load_examples(dataset.train, self._tokenizer, longest)
-        held_out = load_examples(dataset.validation, self._tokenizer, longest)
+        longest, domains = model.config.context_length, model.config.expert_domains
+        examples = load_examples(dataset.train, self._tokenizer, longest, domains)
+        held_out = load_examples(dataset.validation, self._tokenizer, longest, domains)
         if not examples:
             raise DataError(f"{dataset.train} has no examples: build the dataset from more conversations")
         if not held_out:
@@ -168,7 +264,7 @@ class TrainingSystem:
     def _fit(self, tuning: Tuning, journal: Journal, batches: StepBatches) -> None:
         import lightning
 
-        if tuning.position.step >= tuning.plan.total:
+        if tuning.position.step >= tuning.plan.total or tuning.position.stopped:
             return
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = lightning.Trainer(
@@ -195,36 +291,51 @@ class TrainingSystem:
         folder = self.run_dir / "checkpoints" / tuning.position.last
         tuning.model.load_adapter(load_adapter_file(folder))
         put_moments(tuning.model, _inner(tuning.optimizers()), load_file(folder / STATE))
+        tuning.guard.restore(read_json(folder / "state.json")["guard"])
 
     def _save(self, tuning: Tuning, epoch: int) -> None:
         self._optimizer = _inner(tuning.optimizers())
         folder = self.save_checkpoint(tuning.model, epoch)
         self._optimizer = None
         self._write_run("running", tuning)
-        keep = {tuning.position.best, tuning.position.last}
-        for other in folder.parent.iterdir():  # only after run.json names the new ones
-            if other.name not in keep:
-                shutil.rmtree(other, ignore_errors=True)
+        newest = sorted((path.name for path in folder.parent.iterdir()), key=lambda n: n.rpartition("-")[2], reverse=True)
+        for other in newest[KEPT_CHECKPOINTS:]:  # only after run.json names the new ones
+            if other != tuning.position.best:
+                shutil.rmtree(folder.parent / other, ignore_errors=True)
 
-    def _validation_loss(self, model: MoEModel, examples: list[Encoded], size: int) -> float | None:
+    def _validation_loss(self, model: MoEModel, examples: list[Example], size: int, tokens: int) -> float | None:
         """Mean loss per learned token, in nats; None without examples."""
         if not examples:
             return None
         total, count = 0.0, 0
-        ordered = sorted(examples, key=lambda e: len(e.ids))
         with torch.no_grad(), model.evaluating():
-            for start in range(0, len(ordered), size):
-                batch = collate(ordered[start : start + size], self._tokenizer.pad_token_id).to(model.device)
-                losses = model(batch.input_ids, batch.attention_mask, batch.labels).token_losses
+            for part in parts(range(len(examples)), [len(e.ids) for e in examples], size, tokens):
+                batch = pack([examples[i] for i in part]).to(model.device)
+                losses = model(batch.input_ids, None, batch.labels, lengths=batch.lengths).token_losses
                 total, count = total + float(losses.sum()), count + len(losses)
         return total / max(1, count)
 
-    def _finish(self, tuning: Tuning) -> TrainedModel:
+    def _routing(self, model: MoEModel, examples: list[Example], config: TrainingConfig) -> dict[str, Any]:
+        """Tokens by domain, layer and expert over the held-out examples."""
+        with torch.no_grad(), model.evaluating(), model.counting_usage() as usage:
+            for part in parts(
+                range(len(examples)), [len(e.ids) for e in examples], config.micro_batch_size, config.micro_batch_tokens
+            ):
+                batch = pack([examples[i] for i in part]).to(model.device)
+                model(batch.input_ids, None, batch.labels, lengths=batch.lengths, domains=batch.domains)
+        names = [*model.config.expert_domains[: len(usage) - 1], "no domain"]
+        return {name: rows for name, rows in zip(names, usage.tolist(), strict=True) if any(map(any, rows))}
+
+    def _finish(self, tuning: Tuning, batches: StepBatches, held_out: list[Example]) -> TrainedModel:
         position = tuning.position
-        self._write_run("finished", tuning)
         best = self.run_dir / "checkpoints" / position.best
         tuning.model.load_adapter(load_adapter_file(best))
+        write_json(self.run_dir / "mixture.json", batches.mixture(position.step))
+        write_json(self.run_dir / "routing.json", self._routing(tuning.model, held_out, tuning.config))
+        self._write_run("finished", tuning)
         draw_loss(self.run_dir)
+        draw_routing(self.run_dir)
+        write_page(self.run_dir)
         return TrainedModel(self.run_dir, best, _figures(tuning))
 
     # --- what is written ----------------------------------------------------------------------------
@@ -241,6 +352,7 @@ class TrainingSystem:
                 "best": position.best or position.last,
                 "last": position.last,
                 "metrics": _figures(tuning),
+                "adjusted": to_dict(self._adjusted),
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         )
@@ -266,6 +378,9 @@ class TrainingSystem:
             },
         )
         write_json(self.run_dir / "environment.json", environment(model.device))
+        if not (self.run_dir / "examples.jsonl").exists():
+            kept = ("id", "source", "conversation_id")
+            write_jsonl(self.run_dir / "examples.jsonl", ({k: row.get(k, "") for k in kept} for row in read_jsonl(dataset.train)))
         if not (self.run_dir / "run.json").exists():
             write_json(
                 self.run_dir / "run.json",

@@ -26,12 +26,13 @@ import numpy as np
 from attunement.config import load_settings
 from attunement.embedding import Embedder
 from attunement.quality import labelled
+from attunement.quality.emotion import ekman
 from attunement.quality.features import Features
 from attunement.quality.heads import Head, fit, folds_of, targets_of
 from attunement.quality.judges import JUDGES, Judge
 from attunement.quality.labelled import Example
 from attunement.quality.looking import look
-from attunement.quality.training import auc, bank_of, calibration_error, ekman, f1, gather, positive_side, settle, train
+from attunement.quality.training import auc, bank_of, calibration_error, f1, gather, positive_side, settle, train
 from attunement.quality.verdicts import Item
 from attunement.storage.files import read_json, read_jsonl
 
@@ -119,7 +120,7 @@ def note_worst(name: str, examples: Sequence[Example], wrong: Any, said: Sequenc
     """
     rows = [
         {"wrong": round(float(wrong[i]), 3), "said": said[i], "truth": examples[i].labels, "before": examples[i].context[-1:],
-         "text": examples[i].text[:600], "turns": [t[:150] for t in examples[i].turns[:6]]}
+         "text": examples[i].text[:600], "turns": [text[:150] for _, text in examples[i].turns[:6]]}
         for i in np.argsort(-np.asarray(wrong), kind="stable")[:10]
     ]  # fmt: skip
     ERRORS.mkdir(parents=True, exist_ok=True)

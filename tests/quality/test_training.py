@@ -11,10 +11,11 @@ import pytest
 
 from attunement.embedding import Embedder
 from attunement.errors import ConfigError, DataError
+from attunement.quality.emotion import ekman
 from attunement.quality.heads import folds_of
 from attunement.quality.judges import JUDGES, find
 from attunement.quality.panel import Judges
-from attunement.quality.training import auc, calibration_error, ekman, f1, gather, operating_point, train_all
+from attunement.quality.training import auc, calibration_error, f1, gather, operating_point, train_all
 from attunement.quality.verdicts import Item
 
 

@@ -47,7 +47,7 @@ class EvaluationSuite:
         return found if found.get("key") == self._key(description, self._choose(test or _test_split(run))) else None
 
     def _key(self, description: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-        settings = [self.settings.evaluation.model_dump(mode="json"), self.settings.embedding.model]
+        settings = [self.settings.evaluation.model_dump(mode="json"), self.validator.judges.fingerprint()]
         return content_hash([__version__, description["adapter_sha256"], [row["messages"] for row in rows], settings])
 
     def evaluate(self, run: Path, test: Path | None = None) -> dict[str, Any]:

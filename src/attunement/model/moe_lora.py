@@ -8,7 +8,7 @@ the attention projections for `LoRALinear`. Only adapters and routers are traine
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,16 @@ class MoEModel(nn.Module):
         language_loss = token_losses.sum() / max(1, len(token_losses))
         return MoEOutput(logits, language_loss + router_loss, language_loss, router_loss, parts.detach(), token_losses)
 
+    def enable_checkpointing(self) -> None:
+        """Layers are computed again in the backward pass instead of kept: less memory, about a third more time."""
+
+        def contexts() -> tuple[Any, Any]:
+            # The backward pass runs after the forward's settings are gone: a layer is computed again under its own.
+            routing, way = self._routing, self.base.config._attn_implementation
+            return nullcontext(), _again(routing, replace(routing, losses={}), self.base.config, way)
+
+        self.base.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None, lengths: Sequence[int]) -> Tensor:
         if not lengths:
             return self.base(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits  # type: ignore[no-any-return]
@@ -267,6 +277,22 @@ def load_adapter_file(checkpoint: Path) -> dict[str, Tensor]:
         return dict(load_file(checkpoint / ADAPTER))
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"{checkpoint / ADAPTER} is damaged: take another checkpoint") from error
+
+
+@contextmanager
+def _again(routing: Routing, wanted: Routing, config: Any, way: str) -> Iterator[None]:
+    """Inside the block `routing` is as `wanted`, and attention is computed as `way` says."""
+    names = ("mask", "domains", "observe", "losses", "enabled")
+    before, attention = {name: getattr(routing, name) for name in names}, config._attn_implementation
+    for name in names:
+        setattr(routing, name, getattr(wanted, name))
+    config._attn_implementation = way
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(routing, name, value)
+        config._attn_implementation = attention
 
 
 def _hash_of(base_model: Any) -> str:

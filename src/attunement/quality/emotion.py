@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from attunement.quality.labelled import EKMAN, EMOTIONS
 
 POSITIVE = "admiration amusement approval caring desire excitement gratitude joy love optimism pride relief".split()
@@ -19,9 +22,15 @@ VALENCE = {name: (name in POSITIVE) - (name in NEGATIVE) for name in EMOTIONS}
 AROUSAL = {name: (name in AROUSED) - (name in CALM) for name in EMOTIONS}
 
 
+def ekman(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities `[n, 7]` of Ekman's groups from those of the 28 emotions: that of the likeliest member."""
+    return np.stack([found[:, [EMOTIONS.index(n) for n in names.split()]].max(1) for names in EKMAN.values()], axis=1)
+
+
 def grouped(labels: Mapping[str, float]) -> dict[str, float]:
-    """Probabilities of Ekman's groups from those of the 28: that of the likeliest member."""
-    return {group: max(labels[name] for name in names.split()) for group, names in EKMAN.items()}
+    """The same of one verdict's labels, by name."""
+    found = ekman(np.asarray([[labels[name] for name in EMOTIONS]]))[0]
+    return {group: float(value) for group, value in zip(EKMAN, found, strict=True)}
 
 
 def valence(labels: Mapping[str, float]) -> float:

@@ -27,9 +27,10 @@ from attunement.storage.files import content_hash
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The shipped judges."""
+LEXICONS = Path(__file__).parent / "lexicon"
 KEPT_VERDICTS, KEPT_LOOKS = 65536, 4
 VERDICT_VERSION = 1
-"""Goes up when the same weights would give other verdicts (a rule, a point, a way of reading was changed)."""
+"""Goes up when the same weights would give other verdicts (a point or a way of reading was changed)."""
 
 
 class Judges:
@@ -94,10 +95,13 @@ class Judges:
         return float(self.head(name).notes.get("watch_point", self.operating_point(name)))
 
     def fingerprint(self) -> str:
-        """Changes with the weights in use, the encoder and how it computes: what was judged with another one is out of date."""
+        """Changes with the weights in use, the rules, the encoder and how it computes: what was judged before is out of date then."""
+        rules = {path.name: content_hash(path.read_bytes()) for path in sorted(LEXICONS.glob("*.toml"))}
         used = {name: content_hash(path.read_bytes()) for name in JUDGES if (path := self.path(name))}
         settings = self.embedder.settings
-        return content_hash([VERDICT_VERSION, used, settings.model, settings.max_tokens, settings.runtime, settings.precision])
+        return content_hash(
+            [VERDICT_VERSION, rules, used, settings.model, settings.max_tokens, settings.runtime, settings.precision]
+        )
 
     def topics(self, texts: Sequence[str]) -> list[int]:
         """Of the coherence judge's bank of questions the one that is nearest to each text."""

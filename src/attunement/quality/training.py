@@ -205,12 +205,6 @@ def calibration_error(probability: NDArray[np.float64], truth: NDArray[np.float6
     return round(float(sum(gaps)), 4)
 
 
-def ekman(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities `[n, 7]` of Ekman's groups from those of the 28 emotions: that of the likeliest member."""
-    groups: Mapping[str, str] = labelled.EKMAN
-    return np.stack([found[:, [labelled.EMOTIONS.index(n) for n in names.split()]].max(1) for names in groups.values()], axis=1)
-
-
 def summary(row: Mapping[str, Any]) -> str:
     """A judge's figures in a few words."""
     return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row.get("figures", {}).items())

@@ -186,7 +186,7 @@ class TrainingSystem:
         plan = Plan.of(config, batches.steps_per_epoch)
         self._describe(model, config, plan, dataset, len(examples))
         if config.gradient_checkpointing:
-            model.base.gradient_checkpointing_enable({"use_reentrant": False})
+            model.enable_checkpointing()
         with _signals() as interrupted, self._progress() as progress:
             while True:
                 tuning = self._tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events)
@@ -240,7 +240,9 @@ class TrainingSystem:
         if not self._position.last:
             tuning.model.load_adapter(self._fresh)
         kind = "out_of_memory" if memory else "divergence"
-        self._events.write(kind, step, action, reason=str(error).splitlines()[0][:200], checkpoint=self._position.last)
+        self._events.write(
+            kind, step, action, reason=(str(error) or type(error).__name__).splitlines()[0][:200], checkpoint=self._position.last
+        )
         log.warning("%s at step %d: %s %s", kind.replace("_", " "), step, action, self._position.last or "(the start)")
         tuning.model.zero_grad(set_to_none=True)
         if torch.cuda.is_available():

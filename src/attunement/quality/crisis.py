@@ -26,7 +26,7 @@ CODES = {
 """The rules' code for what the judge calls a level."""
 NEAR = frozenset({"intent", "plan", "behaviour", "harm_to_others", "medical"})
 """Kinds that are imminent where they are the speaker's own and likelier than not."""
-SURE = 0.5
+SURE, SURE_OF_KIND = 0.5, 0.7
 RECENT_TURNS, MANY_TURNS = 6, 3
 """`MANY_TURNS` possible dangers in the last `RECENT_TURNS` are as much as one that reaches the operating point."""
 ACCUMULATES = "accumulates"
@@ -72,13 +72,21 @@ def _turn(text: str, verdict: Verdict, owner: Verdict, points: tuple[float, floa
         if rules.level == "none" and verdict.score < points[1]:
             return CrisisAssessment("none", (), verdict.score, "none", owner.label)
         return CrisisAssessment("possible", (*rules.reasons, POSSIBLE), verdict.score, "none", owner.label)
-    kind = verdict.label
+    kind = _kind(verdict, rules.reasons)
     another = "another_at_risk" in rules.reasons or owner.label == "third_person"
     codes = [*rules.reasons, "another_at_risk" if another else CODES[kind]]
     sure = sum(verdict.labels[name] for name in NEAR) >= SURE
     near = rules.level == "imminent" or (kind in NEAR and sure and (another or owner.label == "self"))
     whose = "third_person" if another else owner.label
     return CrisisAssessment("imminent" if near else "elevated", tuple(dict.fromkeys(codes)), verdict.score, kind, whose)
+
+
+def _kind(verdict: Verdict, named: Sequence[str]) -> str:
+    """The judge's level, unless rules name another kind and it is not sure of its own: "I'm going to kill my boss" is no intent."""
+    fitting = [name for name, code in CODES.items() if code in named]
+    if not fitting or verdict.label in fitting or verdict.labels[verdict.label] >= SURE_OF_KIND:
+        return verdict.label
+    return max(fitting, key=lambda name: verdict.labels[name])
 
 
 def _worse(earlier: CrisisAssessment, now: CrisisAssessment) -> CrisisAssessment:

@@ -276,6 +276,7 @@ def crisis() -> dict[str, Any]:
     test = labelled.sdcnl(DATA)
     truth = np.asarray([e.labels[0] == "suicide" for e in test], dtype=float)
     explicit = np.asarray([bool(re.search(NAMED, text)) for text in ordinary])
+    turns = [Item(text) for talk in labelled.annomi(DATA) for role, text, _ in talk.turns if role == "client"]
     for name, allow in (("shipped", ("R",)), ("trained", ("R", "N"))):
         head = train(judge, gather(judge, DATA, allow), FEATURES)
 
@@ -293,6 +294,7 @@ def crisis() -> dict[str, Any]:
             "the_same_without_those_that_name_it": round(float((forum[truth == 1] > plain_at_5).mean()), 4),
             "operating_point": least,
             "ordinary_false_alarms": round(float((calm >= least).mean()), 4),
+            "false_alarms_in_annomi_client_turns": round(float((scores(turns) >= least).mean()), 4),
             "sdcnl_recall": round(float((forum[truth == 1] >= least).mean()), 4),
             "bench_false_alarms": round(float((hard[~danger] >= least).mean()), 4),
             "bench_recall": round(float((hard[danger] >= least).mean()), 4),

@@ -70,7 +70,7 @@ def test_the_risk_state_lasts_and_weak_signs_add_up() -> None:
     levels = [state.level for state in risk_states(JUDGE.judges, talk)]
     assert levels[0] == "none" and levels[1] == levels[2] == "imminent"
     assert JUDGE.assess_crisis([]).level == "none"
-    weak = "Nothing I do makes any difference any more."
+    weak = "I've given my guitar to my brother, he'll get more use out of it."
     states = risk_states(JUDGE.judges, [weak, "Hello.", weak, weak])
     assert [state.level for state in states] == ["possible", "possible", "possible", "elevated"]
     assert ACCUMULATES in states[3].reasons and ACCUMULATES not in states[2].reasons

@@ -186,6 +186,8 @@ JUDGES: Mapping[str, Judge] = {
                 Source("written/crisis", "R", lambda _: labelled.written_crisis(), known="fold"),
                 Source("written/crisis_more", "R", lambda _: labelled.written_crisis(labelled.LATER_CRISIS)),
                 Source("labelled_posts", "R", labelled.labelled_posts, needs="imhi", known="fold"),
+                Source("written/sessions", "R", lambda _: labelled.ordinary_turns(), known="fold"),
+                Source("goemotions", "R", labelled.ordinary_comments, needs="goemotions"),
                 Source("sdcnl", "N", labelled.sdcnl_levels, needs="sdcnl"),
             ),
             positive=CRISIS_LEVELS[1:],

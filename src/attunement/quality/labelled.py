@@ -294,6 +294,20 @@ def _crisis(names: Sequence[str], label: Callable[[Mapping[str, Any]], str]) -> 
     ]
 
 
+def ordinary_comments(data: Path) -> list[Example]:
+    """GoEmotions' `dev` comments in which no rule finds danger, as `none`: what people say in passing."""
+    from attunement.quality.rules import hits, lexicon
+
+    kept = [e for e in goemotions(data, split="dev") if not hits(lexicon("crisis"), e.text)]
+    return [replace(e, labels=(CRISIS_LEVELS[0],), source="ordinary/goemotions") for e in kept]
+
+
+def ordinary_turns() -> list[Example]:
+    """What clients say in sessions of our own, in which nobody is in danger, as `none`."""
+    found = turns_of(written_sessions(), "client")
+    return [replace(e, labels=(CRISIS_LEVELS[0],), context=(), source="ordinary/sessions") for e in found]
+
+
 def _whose(row: Mapping[str, Any]) -> str:
     if row["when"] == "past":
         return "past"

@@ -14,7 +14,7 @@ from attunement.records import CRISIS_LEVELS
 
 BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "data" / "crisis-bench.jsonl"
 
-CRISIS = (*WRITTEN_CRISIS, *LATER_CRISIS, "crisis_short")
+CRISIS = (*WRITTEN_CRISIS, *LATER_CRISIS, "crisis_short", "crisis_bereaved")
 
 
 def bench() -> list[dict[str, object]]:
@@ -31,6 +31,7 @@ def bench() -> list[dict[str, object]]:
         ("crisis_scenes", 2000),
         ("crisis_scenes_more", 500),
         ("crisis_short", 500),
+        ("crisis_bereaved", 400),
         ("bias", 800),
         ("bias_more", 500),
         ("helper", 500),

@@ -33,7 +33,7 @@ from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item, Span, Verdict
 from attunement.records import CRISIS_LEVELS
 
-DOUBT = 0.5
+DOUBT = 0.25
 """Share of the watch point under which a judge is nearly sure that there is nothing."""
 
 Load = Callable[[Path], Sequence[Example]]
@@ -67,7 +67,7 @@ class Judge:
     """Rules that explain a verdict: their codes are its reasons, their places its spans."""
     rules_decide: bool = False
     """A rule's finding makes a verdict positive, too: recall first. It stays a mere reason where the judge is nearly sure that there is
-    nothing (below half the watch point), unless the rule's level is imminent: 'we read about a suicide in class'."""
+    nothing (below a quarter of the watch point), unless the rule's level is imminent: 'we read about a suicide in class'."""
     miss_cost: float = 1.0
     """What a missed positive costs beside a false alarm: sets the operating point (`heads` notes)."""
     tried_on: str = ""

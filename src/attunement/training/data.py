@@ -137,6 +137,7 @@ class StepBatches(torch.utils.data.IterableDataset[list[Batch]]):
         self._examples, self._mixture, self._batch = examples, mixture, batch_size
         self.micro_batch_size, self.micro_batch_tokens = micro_batch_size, micro_batch_tokens
         self._lengths = [len(e.ids) for e in examples]
+        self._kept: tuple[int, NDArray[np.int64]] | None = None
         self.first_step = first_step
         self.steps_per_epoch = -(-mixture.size // batch_size)
 
@@ -158,7 +159,7 @@ class StepBatches(torch.utils.data.IterableDataset[list[Batch]]):
         return [int(i) for i in order[place * self._batch : (place + 1) * self._batch]]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        if getattr(self, "_kept", (None,))[0] != epoch:
+        if self._kept is None or self._kept[0] != epoch:
             self._kept = (epoch, self._mixture.order(epoch))
         return self._kept[1]
 

@@ -181,11 +181,6 @@ class Journal(lightning.Callback):
         self._write({**to_dict(metrics), **module.last})
         self._last = time.monotonic()
 
-    def seconds_left(self, module: Tuning) -> float:
-        """What the rest of the run will take, by the median of the steps so far."""
-        left = module.plan.total - module.position.step
-        return left * statistics.median(self._steps) if self._steps else math.nan
-
     def _checkpoint(self, module: Tuning, metrics: TrainingMetrics) -> TrainingMetrics:
         position, plan = module.position, module.plan
         loss = self._validate()

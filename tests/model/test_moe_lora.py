@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -26,7 +27,9 @@ from attunement.errors import IntegrityError, ModelError
 from attunement.model.base import load_base, load_tokenizer, pick_device, resolve_base
 from attunement.model.checkpoint import atomic_folder, find_checkpoint, read_description
 from attunement.model.experts import ExpertFeedForward, load_balancing_loss
+from attunement.model.mixing import MaskedMix
 from attunement.model.moe_lora import MoEModel, load_moe
+from attunement.model.segments import SegmentMix
 from attunement.records import ModelConfig
 
 SIZES: dict[str, Any] = {
@@ -404,3 +407,21 @@ def test_domains_draw_their_tokens_to_their_experts(family: str) -> None:
     assert usage[0].sum() == 5 * 2 * 2 and usage[1].sum() == 11 * 2 * 2 and not usage[2].any()
     owned = torch.stack([usage[0][:, 0::2].sum(), usage[1][:, 1::2].sum()])
     assert (owned >= 0.8 * usage[:2].sum((1, 2))).all()  # some tokens stand in both
+
+
+@pytest.mark.parametrize("rows", [3, 150])
+def test_a_processor_and_a_gpu_compute_the_same(rows: int) -> None:
+    """Segments against masks, forward and backward, in double precision; two experts are never chosen."""
+    draw = torch.Generator().manual_seed(rows)
+    gate, up, low = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in ((rows, 40), (rows, 40), (rows, 2, 24)))
+    logits = torch.randn(rows, 2, generator=draw, dtype=torch.float64)
+    chosen = torch.stack([torch.randperm(6, generator=draw)[:2] for _ in range(rows)])
+    factors = [torch.randn(32, 40, generator=draw, dtype=torch.float64)[:24] for _ in range(3)]
+    outputs = []
+    for mix in (MaskedMix, SegmentMix):
+        inputs = [tensor.clone().requires_grad_() for tensor in (gate, up, low, logits, *factors)]
+        found = mix.apply(*inputs[:3], inputs[3].softmax(-1), chosen, *inputs[4:], 6, functional.silu)
+        wanted = [torch.cos(torch.arange(t.numel(), dtype=t.dtype)).view_as(t) for t in found]
+        outputs.append([*found, *torch.autograd.grad(found, inputs, wanted)])
+    for masked, segmented in zip(*outputs, strict=True):
+        assert torch.allclose(masked, segmented, atol=1e-12)

@@ -41,7 +41,12 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     module = ModuleType("lightning_sdk")
     module.Job, module.Machine = Job, Machine  # type: ignore[attr-defined]
+    rest = ModuleType("rest")
+    rest.ApiException = type("ApiException", (Exception,), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lightning_sdk", module)
+    for name in ("lightning_cloud", "lightning_cloud.openapi"):
+        monkeypatch.setitem(sys.modules, f"lightning_sdk.{name}", ModuleType(name))
+    monkeypatch.setitem(sys.modules, "lightning_sdk.lightning_cloud.openapi.rest", rest)
     return calls
 
 

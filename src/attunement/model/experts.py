@@ -2,10 +2,9 @@
 
 Shapes: B sequences, T positions, N = B*T tokens, d hidden, f feed-forward, E experts, r rank, K experts per token.
 
-No loop over experts. An expert differs from the base feed-forward by low-rank terms only, so the base's gate and up
-projections are computed once; the experts' terms are one dense matmul over the stacked `[E*r, d]` factors, masked to
-the chosen expert; and because the down projection is linear, the chosen experts' hidden states are mixed before it,
-so it too is computed once: the base costs exactly what the dense model costs.
+An expert differs from the base feed-forward by low-rank terms only, so the base's gate and up projections are computed once;
+the experts' terms are of rank size (`mixing`); and because the down projection is linear, the chosen experts' hidden states
+are mixed before it, so it too is computed once: the base costs exactly what the dense model costs.
 """
 
 from __future__ import annotations

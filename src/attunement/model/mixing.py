@@ -1,26 +1,28 @@
 """The experts' arithmetic between the base's projections, with a backward pass that recomputes what it needs.
 
+On a CPU each expert's tokens go through by themselves (`segments`). Here, for a GPU, there is no loop over experts and nothing waits
+for the routing.
+
 Shapes: N tokens, f feed-forward, E experts, r rank, K experts per token, Z = E*r.
 
-No loop over experts: each token's low-rank rows are zero but for its expert's, so one dense matmul over the stacked `[Z, f]`
+Each token's low-rank rows are zero but for its expert's, so one dense matmul over the stacked `[Z, f]`
 factors serves all of them. Saved for the backward pass are the base's two projections and what is of rank size; hidden
-states are computed again. Tokens go through in blocks that stay in the processor's cache: on a CPU a pass over an `[N, f]`
-tensor in memory costs a fifth of a matmul with the base's weights (benchmarks/training.py).
+states are computed again. Tokens go through in blocks, so that what is needed for a moment stays small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 27}
-"""Elements of `[block, f]`: 2 MiB in float32 on a CPU."""
+from attunement.model.segments import Activation, SegmentMix
 
-Activation = Callable[[Tensor], Tensor]
+BLOCK_ELEMENTS = 1 << 27
+"""Elements of `[block, f]`."""
 
 
 def mix_experts(
@@ -39,10 +41,11 @@ def mix_experts(
     and up factors, `weights` and `chosen` `[N, K]` the routing (weights add up to 1), `factors` the stacked gate and up B and
     down A, `[Z, f]` each. Expert e's hidden state is `activation(gate + low_e B_e) * (up + low_e B_e)`.
     """
-    return _Mix.apply(gate, up, low, weights, chosen, *factors, experts, activation)  # type: ignore[no-any-return, no-untyped-call]
+    mix = SegmentMix if gate.device.type == "cpu" else MaskedMix
+    return mix.apply(gate, up, low, weights, chosen, *factors, experts, activation)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _Mix(torch.autograd.Function):
+class MaskedMix(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -81,7 +84,7 @@ class _Mix(torch.autograd.Function):
     def backward(ctx: Any, d_mixed: Tensor, d_down_low: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, low, weights, chosen, gate_b, up_b, down_a = ctx.saved_tensors
         d_gate, d_up, d_low, d_weights = (torch.empty_like(t) for t in (gate, up, low, weights))
-        sums = [torch.zeros_like(t, dtype=torch.float32) for t in (gate_b, up_b, down_a)]
+        sums = [torch.zeros_like(t, dtype=torch.promote_types(t.dtype, torch.float32)) for t in (gate_b, up_b, down_a)]
         for rows, masks in _blocks(gate, chosen, down_a.shape[0], ctx.experts):
             mixed_rows, low_rows = d_mixed[rows], d_down_low[rows]
             first = None
@@ -131,7 +134,7 @@ def _projected(
 def _blocks(gate: Tensor, chosen: Tensor, columns: int, experts: int) -> Iterator[tuple[slice, list[Tensor]]]:
     """Slices of tokens, and for each slot the `[block, Z]` mask that is 1 where a column is the token's expert's."""
     tokens, inner = gate.shape
-    size = max(16, BLOCK_ELEMENTS.get(gate.device.type, 1 << 27) // inner)
+    size = max(16, BLOCK_ELEMENTS // inner)
     owner = torch.arange(columns, device=gate.device) // (columns // experts)
     for start in range(0, tokens, size):
         rows = slice(start, start + size)

@@ -149,7 +149,9 @@ class MoEModel(nn.Module):
             routing, way = self._routing, self.base.config._attn_implementation
             return nullcontext(), _again(routing, replace(routing, losses={}), self.base.config, way)
 
-        self.base.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
+        # Transformers' name from 5.23 on; before, the only one.
+        enable = getattr(self.base, "activation_checkpointing_enable", None) or self.base.gradient_checkpointing_enable
+        enable({"use_reentrant": False, "context_fn": contexts})
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None, lengths: Sequence[int]) -> Tensor:
         if not lengths:

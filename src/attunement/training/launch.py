@@ -57,6 +57,7 @@ class Launch:
         self.check()
         try:
             from lightning_sdk import Job, Machine
+            from lightning_sdk.lightning_cloud.openapi.rest import ApiException
         except ImportError as error:
             raise MissingExtraError("attune train launch", "lightning-ai") from error
         machine = getattr(Machine, self.machine, None)
@@ -76,7 +77,7 @@ class Launch:
                 max_run_attempts=self.attempts,
                 **place,
             )
-        except Exception as error:  # the SDK raises what its HTTP client raises
+        except (ApiException, ValueError, RuntimeError, OSError) as error:
             raise ServiceError(
                 f"Lightning did not take the job '{self.name}': {str(error).splitlines()[0] if str(error) else type(error).__name__} "
                 "(log in with  lightning login, or set LIGHTNING_USER_ID and LIGHTNING_API_KEY)"

@@ -18,7 +18,7 @@ from typing import Any
 
 import lightning
 import torch
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from attunement.errors import ModelError
 from attunement.model.experts import ROUTER_LOSSES
@@ -72,6 +72,9 @@ class Position:
 class Tuning(lightning.LightningModule):
     """The optimisation. One Lightning batch is the list of micro-batches of one step."""
 
+    draws_domains = True
+    """Whether the router is drawn to the tokens' domains: with a single one it would leave the other experts idle."""
+
     def __init__(
         self, model: MoEModel, config: TrainingConfig, plan: Plan, position: Position, adjusted: Adjusted, events: Events
     ) -> None:
@@ -79,7 +82,7 @@ class Tuning(lightning.LightningModule):
         self.automatic_optimization = False
         self.model, self.config, self.plan, self.position = model, config, plan, position
         self.adjusted, self.events, self.guard = adjusted, events, LossGuard()
-        self.last_loss, self.last_tokens = math.nan, 0
+        self.last_loss, self.last_rate, self.last_tokens = math.nan, 0.0, 0
         self.last: dict[str, float] = {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -91,21 +94,19 @@ class Tuning(lightning.LightningModule):
     def transfer_batch_to_device(self, batch: list[Batch], device: torch.device, dataloader_idx: int) -> list[Batch]:
         return [part.to(device) for part in batch]
 
-    @property
-    def rate(self) -> float:
-        """The learning rate of the step that comes."""
-        return self.config.learning_rate * self.adjusted.rate_factor * self.plan.rate(self.position.step)
-
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
         torch.manual_seed(self.config.seed + self.position.step)  # dropout after a resume is what it would have been
         optimizer = self.optimizers()
+        self.last_rate = self.config.learning_rate * self.adjusted.rate_factor * self.plan.rate(self.position.step)
         for group in optimizer.param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.rate
+            group["lr"] = self.last_rate
         # Weighted by learned tokens, so that the split into micro-batches does not change the step.
         counts = [part.learned for part in batch]
         total, loss_sum, router = max(1, sum(counts)), 0.0, torch.zeros(len(ROUTER_LOSSES))
         for part, count in zip(batch, counts, strict=True):
-            out = self.model(part.input_ids, None, part.labels, lengths=part.lengths, domains=part.domains)
+            out = self.model(
+                part.input_ids, None, part.labels, lengths=part.lengths, domains=part.domains if self.draws_domains else None
+            )
             self.manual_backward(out.loss * (count / total))
             loss_sum += out.language_loss.item() * count / total
             router += out.router_losses.float().cpu() * count / total
@@ -141,7 +142,8 @@ class Journal(lightning.Callback):
     ) -> None:
         self._log = run_dir / "metrics.jsonl"
         self._validate, self._save, self._interrupted, self._progress = validate, save, interrupted, progress
-        self._task: TaskID | None = None
+        # One bar, however often the run goes back to a checkpoint.
+        self._task = progress.tasks[0].id if progress.tasks else progress.add_task("train")
         self._before = 0.0
         self._started = self._last = self._saving = 0.0
         self._steps: deque[float] = deque(maxlen=64)
@@ -149,7 +151,7 @@ class Journal(lightning.Callback):
     def on_fit_start(self, trainer: Any, pl_module: lightning.LightningModule) -> None:
         module = _tuning(pl_module)
         self._before, self._started, self._last = module.position.elapsed_seconds, time.monotonic(), time.monotonic()
-        self._task = self._progress.add_task("train", total=module.plan.total, completed=module.position.step)
+        self._progress.update(self._task, total=module.plan.total, completed=module.position.step)
         self._forget_after(module.position.step)
 
     def on_train_batch_end(
@@ -160,9 +162,7 @@ class Journal(lightning.Callback):
         position.elapsed_seconds = self._before + now - self._started
         taken = max(1e-9, now - self._last)
         self._steps.append(taken)
-        rate = config.learning_rate * module.adjusted.rate_factor * plan.rate(position.step - 1)
-        metrics = TrainingMetrics(position.step, module.last_loss, rate, round(module.last_tokens / taken, 1))
-        assert self._task is not None
+        metrics = TrainingMetrics(position.step, module.last_loss, module.last_rate, round(module.last_tokens / taken, 1))
         told = f"train (loss {module.last_loss:.2f}, {metrics.tokens_per_second:,.0f} tokens/s)"
         self._progress.update(self._task, completed=position.step, description=told)
         window = (config.max_duration_hours + module.adjusted.extra_hours) * 3600

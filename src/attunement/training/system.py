@@ -138,8 +138,11 @@ class TrainingSystem:
     def extend(self, hours: float) -> None:
         """Gives a run whose window is over `hours` more. Raises `DataError` where it ended for another reason."""
         run = read_json(self.run_dir / "run.json")
-        if run["status"] == "finished" and run["step"] >= read_json(self.run_dir / "config.json")["steps"]["total"]:
-            raise DataError(f"the run {self.run_dir} took all of its steps: start another with more training.epochs")
+        if run["status"] == "finished" and run["stopped"] != OUT_OF_TIME:
+            raise DataError(
+                f"the run {self.run_dir} ended for another reason than time ({run['stopped']}): start another with more "
+                "training.epochs, or a larger training.early_stopping_patience"
+            )
         adjusted = {**run.get("adjusted", {}), "extra_hours": run.get("adjusted", {}).get("extra_hours", 0.0) + hours}
         write_json(self.run_dir / "run.json", {**run, "status": "interrupted", "adjusted": adjusted})
         self._events.write("window", run["step"], f"extended by {hours:g} hours")
@@ -159,6 +162,13 @@ class TrainingSystem:
                 continue
             return
         self._position = Position()
+
+    def _forget_newer(self) -> None:
+        """Removes the checkpoints after the position: a run that is killed now must not go on from one that is not stable."""
+        folders = self.run_dir / "checkpoints"
+        for path in folders.iterdir() if folders.is_dir() else ():
+            if path.name.rpartition("-")[2] > self._position.last.rpartition("-")[2] and not path.name.startswith("."):
+                shutil.rmtree(path)
 
     def _read_position(self, folder: Path) -> Position:
         """Where a checkpoint stands. Raises `IntegrityError` when one of its files is not what was written."""
@@ -190,6 +200,7 @@ class TrainingSystem:
         with _signals() as interrupted, self._progress() as progress:
             while True:
                 tuning = self._tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events)
+                tuning.draws_domains = len({e.domain for e in examples} - {-1}) > 1
                 batches.first_step = self._position.step
                 batches.micro_batch_size = self._adjusted.micro_batch_size or config.micro_batch_size
                 journal = Journal(
@@ -235,8 +246,11 @@ class TrainingSystem:
             action = f"learning rate times {adjusted.rate_factor:g}, back to a checkpoint"
         # A second divergence before the next checkpoint: the one that it went on from is not stable.
         again = not memory and self._rolled_back_to == self._position.last and bool(self._position.last)
+        elapsed = self._position.elapsed_seconds
         self._go_on_from_newest(before=self._position.last if again else "")
+        self._position.elapsed_seconds = elapsed  # what was in vain counts for the window, too
         self._rolled_back_to = self._position.last
+        self._forget_newer()
         if not self._position.last:
             tuning.model.load_adapter(self._fresh)
         kind = "out_of_memory" if memory else "divergence"

@@ -265,7 +265,7 @@ def written_content_type(name: str = "content_type") -> list[Example]:
 
 WRITTEN_CRISIS = ("crisis", "crisis_more", "crisis_posts", "crisis_oblique", "crisis_scenes")
 """The files of texts with a level of danger that were written for this project."""
-LATER_CRISIS = ("crisis_scenes_more",)
+LATER_CRISIS = ("crisis_scenes_more", "crisis_short", "crisis_bereaved")
 """Those that were written after the encoder was trained."""
 
 

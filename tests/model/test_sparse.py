@@ -199,9 +199,14 @@ def test_gradient_checkpointing_changes_no_gradient(family: str) -> None:
 def test_generation_with_a_cache_is_greedy_decoding(family: str) -> None:
     model = trained(MoEModel(new_base(family), CONFIG)).eval()
     ids = IDS[:1, :5]
-    found = model.generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=None
-    )
+    options: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    found = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
+    with model.adapters_off():
+        off = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
+    with torch.no_grad(), model.adapters_off():  # what was merged for it is out again
+        base = new_base(family)
+        assert torch.equal(off, base.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options))
+        assert torch.equal(model(IDS).logits, base(IDS).logits) and not torch.equal(off, found)
     with torch.no_grad():
         for _ in range(8):
             ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], 1)

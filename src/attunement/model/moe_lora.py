@@ -184,7 +184,7 @@ class MoEModel(nn.Module):
 
     def generate(self, **arguments: Any) -> Tensor:
         """Transformers' `generate`, with its key-value cache; token ids `[B, T]`."""
-        with torch.no_grad():
+        with torch.no_grad(), self._sparse.merged() if self._sparse else nullcontext():
             return self.base.generate(**arguments)  # type: ignore[no-any-return]
 
     @property

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -74,13 +75,37 @@ class SparseAdapters:
         for number, block in enumerate(sparse_blocks(layers)):
             _count_usage(block.experts, number, routing)
         self._parts = _inject(base_model, config)
+        self._stacked = [part for part in self._parts if hasattr(part, "parameter_name")]  # those on parameters, not on layers
+        self._routing = routing
         for part in self._parts:
-            _begin(part, config.dropout, generator)
+            _begin(part, 0.0 if part in self._stacked else config.dropout, generator)
 
     def enable(self, enabled: bool) -> None:
         """Switches all adapters on or off."""
         for part in self._parts:
             part.enable_adapters(enabled)
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Inside the block the experts' weights hold their factors already, so a token costs what it costs the base.
+
+        PEFT would add them anew for every token, to all experts. Meanwhile the weights lie in memory twice; where a GPU has no
+        room for that, nothing is merged. After the block they are the base's own again, to the bit.
+        """
+        own = [part.get_param().data for part in self._stacked] if self._routing.enabled else []
+        if own and own[0].is_cuda and torch.cuda.mem_get_info(own[0].device)[0] < 1.05 * sum(tensor.nbytes for tensor in own):
+            own = []
+        pairs = list(zip(self._stacked, own, strict=False))
+        try:
+            for part, weights in pairs:
+                first, second, scale = part.get_delta_factors(ADAPTER_NAME)
+                part.get_param().data = torch.baddbmm(weights, first, second, alpha=scale)
+                part.merged_adapters.append(ADAPTER_NAME)
+            yield
+        finally:
+            for part, weights in pairs:
+                part.get_param().data = weights
+                part.merged_adapters.clear()
 
 
 def _inject(base_model: Any, config: ModelConfig) -> list[Any]:
@@ -108,7 +133,7 @@ def _begin(part: Any, dropout: float, generator: torch.Generator) -> None:
     with torch.no_grad():
         a.copy_(torch.empty(a.shape).uniform_(-bound, bound, generator=generator))
         b.zero_()
-    if dropout and not hasattr(part, "parameter_name"):
+    if dropout:
         part.lora_dropout[ADAPTER_NAME] = nn.Dropout(dropout)
 
 

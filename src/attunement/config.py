@@ -110,15 +110,19 @@ class ModelSettings(Section):
 
     architecture: Literal["moe"] = Field("moe", description="Mixture of experts.")
     base: str = Field(_MODEL.base, description="Foundation model: `attunement-base`, a folder, or a Hugging Face name.")
-    num_experts: int = Field(_MODEL.num_experts, ge=1, description="LoRA experts in each feed-forward layer.")
-    top_k: int = Field(_MODEL.top_k, ge=1, description="Experts that serve one token.")
+    num_experts: int = Field(
+        _MODEL.num_experts, ge=1, description="LoRA experts in each feed-forward layer; a sparse base keeps its own."
+    )
+    top_k: int = Field(_MODEL.top_k, ge=1, description="Experts that serve one token; a sparse base keeps its own.")
     expert_domains: list[str] = Field(list(_MODEL.expert_domains), description="Domains that the experts specialise in.")
     context_length: int = Field(
         _MODEL.context_length, ge=16, description="Longest sequence in tokens; capped at what the base supports."
     )
     lora_rank: int = Field(_MODEL.lora_rank, ge=1, description="Rank of each adapter.")
     lora_alpha: int = Field(_MODEL.lora_alpha, ge=1, description="Scale: an adapter counts alpha / rank.")
-    dropout: float = Field(_MODEL.dropout, ge=0, lt=1, description="Dropout before the adapters.")
+    dropout: float = Field(
+        _MODEL.dropout, ge=0, lt=1, description="Dropout before the adapters; over a sparse base only attention's."
+    )
     target_modules: list[str] = Field(list(_MODEL.target_modules), description="Attention projections with plain LoRA.")
     router_aux_loss: float = Field(
         _MODEL.router_aux_loss, ge=0, description="Weight of the load-balancing loss (Fedus 2021: 0.01)."

@@ -38,7 +38,8 @@ def export(
 
     Example: `attune export --run runs/first --format hf-moe --out exports/first`
     """
-    from attunement.model.export import FORMATS, Export, largest_difference, write_adapter
+    from attunement.model.export import FORMATS, largest_difference, write_adapter
+    from attunement.model.sparse_export import plan_export
 
     if form not in FORMATS:
         raise ConfigError(f"there is no format '{form}': take {', '.join(FORMATS)}")
@@ -47,7 +48,7 @@ def export(
     if form == "adapter":
         written = write_adapter(run, out)
     else:
-        plan = Export(run, base=base, dtype=dtype, dense=form == "merged-dense")
+        plan = plan_export(run, base=base, dtype=dtype, dense=form == "merged-dense")
         count, size = plan.size()
         small = (plan.checkpoint / "adapter.safetensors").stat().st_size
         console.print(

@@ -14,6 +14,8 @@ from attunement.errors import DataError, IntegrityError, ModelError
 from attunement.storage.files import file_hash, read_json, write_json
 
 ADAPTER, DESCRIPTION = "adapter.safetensors", "moe.json"
+DENSE, SPARSE = "dense", "sparse"
+"""What kind of base a checkpoint's adapter is for: `kind` in `moe.json`, "dense" where it is not said."""
 FORMAT, FORMAT_VERSION = "attunement-moe-lora", 1
 
 

@@ -35,6 +35,23 @@ class Routing:
     usage: Tensor | None = None
     """`[domains + 1, layers, E]` tokens that each expert served, while counting is on; the last row is of no domain."""
 
+    def of_tokens(self, count: int) -> tuple[Tensor | None, Tensor | None]:
+        """Mask and domains `[N]` of the `count` tokens that pass a layer; None where they are of others (in generation)."""
+        first, second = (None if t is None or t.numel() != count else t.reshape(-1) for t in (self.mask, self.domains))
+        return first, second
+
+    def count(self, layer: int, chosen: Tensor) -> None:
+        """While counting is on, notes that `layer` sent its tokens to the experts `chosen` `[N, K]`."""
+        if self.usage is None:
+            return
+        mask, domains = self.of_tokens(len(chosen))
+        counts = functional.one_hot(chosen, self.usage.shape[-1]).sum(1)
+        if mask is not None:
+            counts = counts * mask.unsqueeze(1)
+        rows = torch.full_like(chosen[:, 0], -1) if domains is None else domains
+        rows = torch.where(rows < 0, len(self.usage) - 1, rows)
+        self.usage[:, layer].index_add_(0, rows, counts.to(self.usage))
+
 
 ROUTER_LOSSES = ("balance", "z", "domain")
 
@@ -182,22 +199,14 @@ class ExpertFeedForward(nn.Module):
 
     def _note(self, logits: Tensor, probabilities: Tensor, chosen: Tensor) -> None:
         routing = self._routing
-        mask, domains = (
-            None if seen is None or seen.numel() != len(chosen) else seen.reshape(-1) for seen in (routing.mask, routing.domains)
-        )
         if routing.observe:
+            mask, domains = routing.of_tokens(len(chosen))
             balance = load_balancing_loss(probabilities, chosen, mask)
             drawn = torch.zeros_like(balance)
             if domains is not None and routing.num_domains:
                 drawn = domain_loss(probabilities, domains, routing.num_domains)
             routing.losses[self.layer] = torch.stack([balance, z_loss(logits, mask), drawn])
-        if routing.usage is not None:
-            counts = functional.one_hot(chosen, self.experts).sum(1)
-            if mask is not None:
-                counts = counts * mask.unsqueeze(1)
-            rows = torch.full_like(chosen[:, 0], -1) if domains is None else domains
-            rows = torch.where(rows < 0, len(routing.usage) - 1, rows)
-            routing.usage[:, self.layer].index_add_(0, rows, counts.to(routing.usage))
+        routing.count(self.layer, chosen)
 
 
 def _features(linear: nn.Module) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from torch import Tensor
 from attunement import __version__
 from attunement.errors import IntegrityError, ModelError
 from attunement.model.base import base_config, base_sha256, load_tokenizer, resolve_base
-from attunement.model.checkpoint import ADAPTER, DESCRIPTION, atomic_folder, find_checkpoint, read_description
+from attunement.model.checkpoint import ADAPTER, DENSE, DESCRIPTION, SPARSE, atomic_folder, find_checkpoint, read_description
 from attunement.records import ModelConfig, from_dict
 from attunement.storage.files import file_hash, write_json, write_text
 
@@ -82,13 +82,19 @@ class Export:
         if dense and self.settings.num_experts > 1:
             raise ModelError(
                 f"this model has {self.settings.num_experts} experts and a router that picks by token: no dense model computes the same. "
-                "Export it with --format hf-moe, which is exact, or train with model.num_experts=1"
+                f"Export it with --format hf-moe, which is exact{self._dense_advice}"
             )
-        self.config, self.style = _target(base_config(self.base_folder, self.settings.rope_scaling), self.settings, dense)
+        self.config, self.style = self._target(base_config(self.base_folder, self.settings.rope_scaling))
         wanted = dtype or self._own_dtype
         if wanted not in {str(d).removeprefix("torch.") for d in DTYPES.values()}:
             raise ModelError(f"weights cannot be written as '{wanted}': take float32, float16 or bfloat16")
         self.dtype: torch.dtype = getattr(torch, wanted)
+
+    _dense_advice = ", or train with model.num_experts=1"
+
+    def _target(self, base: Any) -> tuple[Any, Style]:
+        """The configuration of the export, of the base's `base`, and how it names the experts."""
+        return _target(base, self.settings, self.dense)
 
     # --- where the numbers come from --------------------------------------------------------------------
 
@@ -282,6 +288,7 @@ def provenance(checkpoint: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     seen = checkpoint.parent.parent / "dataset.json"
     return {
         "base": info["base"],
+        "kind": info.get("kind", DENSE),
         "adapter_sha256": info["adapter_sha256"],
         "model": info["model"],
         "dataset_sha256": read_json(seen)["dataset_sha256"] if seen.is_file() else "",
@@ -292,6 +299,11 @@ def provenance(checkpoint: Path, info: Mapping[str, Any]) -> dict[str, Any]:
 def card(facts: Mapping[str, Any]) -> str:
     """A model card: what it is, whence it comes, what it is not for."""
     model, base = facts["model"], facts["base"]
+    experts = f"{model['num_experts']} LoRA experts of rank {model['lora_rank']} per feed-forward, top {model['top_k']}"
+    if facts["kind"] == SPARSE:
+        experts = (
+            f"LoRA of rank {model['lora_rank']} on its own {model['num_experts']} experts per feed-forward, top {model['top_k']}"
+        )
     loads = (
         "Loads with `attunement` only: `attune chat --model FOLDER`."
         if facts["format"] == "adapter"
@@ -302,8 +314,7 @@ def card(facts: Mapping[str, Any]) -> str:
             "# A therapeutic dialogue model",
             "",
             f"Made with attunement {facts['attunement']} from `{base['name']}` (weights' hash `{base['sha256'][:16]}`): "
-            f"{model['num_experts']} LoRA experts of rank {model['lora_rank']} per feed-forward, top {model['top_k']}, "
-            f"LoRA on {', '.join(model['target_modules'])}. {facts['parameters']:,} parameters, {facts['bytes'] / 1e9:.2f} GB.",
+            f"{experts}, LoRA on {', '.join(model['target_modules'])}. {facts['parameters']:,} parameters, {facts['bytes'] / 1e9:.2f} GB.",
             "",
             loads,
             "",

@@ -3,6 +3,8 @@
 `MoEModel` wraps a frozen Hugging Face model of the Llama, Mistral, Qwen2 or Qwen3 families, or any other whose layers
 have the same parts, without forking its forward pass: the feed-forward modules are exchanged for `ExpertFeedForward`,
 the attention projections for `LoRALinear`. Only adapters and routers are trained and saved.
+
+A base that already is a sparse Mixture of Experts keeps its experts and router and gets PEFT's LoRA instead (`sparse.py`).
 """
 
 from __future__ import annotations
@@ -23,10 +25,20 @@ from attunement import __version__
 from attunement.errors import IntegrityError, ModelError
 from attunement.model.attention import packed
 from attunement.model.base import base_sha256, load_base, resolve_base
-from attunement.model.checkpoint import ADAPTER, atomic_folder, find_checkpoint, read_description, write_description
+from attunement.model.checkpoint import (
+    ADAPTER,
+    DENSE,
+    SPARSE,
+    atomic_folder,
+    find_checkpoint,
+    read_description,
+    write_description,
+)
 from attunement.model.experts import ExpertFeedForward, LoRALinear, Routing
+from attunement.model.sparse import SparseAdapters, sparse_blocks, with_own_experts
 from attunement.records import ModelConfig, from_dict, to_dict
 
+FAMILIES = "the Llama, Mistral, Qwen2 or Qwen3 families, or a sparse one (Mixtral, Qwen3-MoE, OLMoE)"
 FEED_FORWARD_PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
@@ -51,11 +63,16 @@ class MoEModel(nn.Module):
     """The contract's model. `base_model` is frozen and changed in place; `seed` draws the first adapters.
 
     `config.context_length` is capped at what the base supports. Raises `ModelError` that names what a base lacks.
+    A sparse base's own number of experts and top K take the place of `config`'s, and its router losses are zero.
     """
 
     def __init__(self, base_model: Any, config: ModelConfig, seed: int = 17) -> None:
         super().__init__()
         self.base = base_model
+        self._layers = _decoder_layers(base_model)
+        blocks = sparse_blocks(self._layers)
+        if blocks:
+            config = with_own_experts(config, base_model, blocks[0])
         longest = getattr(base_model.config, "max_position_embeddings", None) or config.context_length
         self.config = replace(config, context_length=min(config.context_length, longest))
         self._routing = Routing(num_domains=min(len(config.expert_domains), config.num_experts))
@@ -63,13 +80,15 @@ class MoEModel(nn.Module):
         self._selected: Tensor | None = None
         self.base_sha256 = _hash_of(base_model)
         base_model.requires_grad_(False)
-        self._layers = _decoder_layers(base_model)
         generator = torch.Generator().manual_seed(seed)
-        for number, layer in enumerate(self._layers):
-            self._adapt(number, layer, generator)
+        self._routed = len(blocks) or len(self._layers)
+        self._sparse = SparseAdapters(base_model, self._layers, self.config, self._routing, generator) if blocks else None
+        if not blocks:
+            for number, layer in enumerate(self._layers):
+                self._adapt(number, layer, generator)
+            self._check_feed_forward()
         self._head = base_model.get_output_embeddings()
         self._head.register_forward_pre_hook(self._select)
-        self._check_feed_forward()
 
     def _adapt(self, number: int, layer: Any, generator: torch.Generator) -> None:
         config = self.config
@@ -85,7 +104,7 @@ class MoEModel(nn.Module):
         if missing:
             raise ModelError(
                 f"a {type(self.base).__name__} cannot become a Mixture of LoRA experts: its layers lack {', '.join(missing)}; "
-                "take a base of the Llama, Mistral, Qwen2 or Qwen3 families"
+                f"take a base of {FAMILIES}"
             )
         for name in config.target_modules:
             setattr(layer.self_attn, name, LoRALinear(getattr(layer.self_attn, name), **shared))
@@ -101,8 +120,7 @@ class MoEModel(nn.Module):
         with torch.no_grad(), self.evaluating():
             if not torch.allclose(block(probe), block.dense(probe), rtol=1e-2, atol=1e-4):
                 raise ModelError(
-                    f"the feed-forward of {type(self.base).__name__} is not down(act(gate(x)) * up(x)): "
-                    "take a base of the Llama, Mistral, Qwen2 or Qwen3 families"
+                    f"the feed-forward of {type(self.base).__name__} is not down(act(gate(x)) * up(x)): take a base of {FAMILIES}"
                 )
 
     def forward(
@@ -166,7 +184,7 @@ class MoEModel(nn.Module):
 
     def generate(self, **arguments: Any) -> Tensor:
         """Transformers' `generate`, with its key-value cache; token ids `[B, T]`."""
-        with torch.no_grad():
+        with torch.no_grad(), self._sparse.merged() if self._sparse else nullcontext():
             return self.base.generate(**arguments)  # type: ignore[no-any-return]
 
     @property
@@ -189,19 +207,24 @@ class MoEModel(nn.Module):
     @contextmanager
     def adapters_off(self) -> Iterator[None]:
         """Inside the block the model is its base."""
-        self._routing.enabled = False
+        self._enable(False)
         try:
             yield
         finally:
-            self._routing.enabled = True
+            self._enable(True)
+
+    def _enable(self, enabled: bool) -> None:
+        self._routing.enabled = enabled
+        if self._sparse:
+            self._sparse.enable(enabled)
 
     @contextmanager
     def counting_usage(self) -> Iterator[Tensor]:
         """Inside the block the yielded `[domains + 1, layers, experts]` tensor counts the tokens that each expert serves.
 
-        The last row is of tokens without a domain.
+        The last row is of tokens without a domain. Layers are those that route: in some sparse bases not all do.
         """
-        shape = (self._routing.num_domains + 1, len(self._layers), self.config.num_experts)
+        shape = (self._routing.num_domains + 1, self._routed, self.config.num_experts)
         self._routing.usage = torch.zeros(shape, dtype=torch.long, device=self.device)
         try:
             yield self._routing.usage
@@ -231,6 +254,7 @@ class MoEModel(nn.Module):
             folder,
             {
                 "attunement": __version__,
+                "kind": SPARSE if self._sparse else DENSE,
                 "model": to_dict(self.config),
                 "base": {"name": self.config.base, "sha256": self.base_sha256},
                 "trainable_parameters": sum(tensor.numel() for tensor in state.values()),
@@ -309,6 +333,6 @@ def _decoder_layers(base_model: Any) -> Any:
     if layers is None or len(layers) == 0 or not all(hasattr(layers[0], part) for part in ("mlp", "self_attn")):
         raise ModelError(
             f"a {type(base_model).__name__} cannot become a Mixture of LoRA experts: it lacks layers with `mlp` and `self_attn`; "
-            "take a base of the Llama, Mistral, Qwen2 or Qwen3 families"
+            f"take a base of {FAMILIES}"
         )
     return layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(tiny_run: Path, pairs: Path) -> Path:
+    """A tuned run, in a folder with the run that it comes from."""
     pytest.importorskip("trl", reason="TRL is not installed: pip install 'attunement[prefer]'")
-    out = tiny_run.parent / "preferred"
-    PreferenceTuning(tiny_run, out, QUICK).tune(pairs)
+    runs = pairs.parent / "runs"
+    shutil.copytree(tiny_run, runs / "tiny")
+    out = runs / "preferred"
+    PreferenceTuning(runs / "tiny", out, QUICK).tune(pairs)
     return out
 
 
@@ -147,18 +151,34 @@ def test_the_run_is_one_like_others(tuned: Path, tiny_run: Path, tmp_path: Path)
     assert dataset["pairs_licences"] == ["R"]
     assert "trl" in read_json(tuned / "environment.json")
     names = {row["run"] for row in runs_in(tuned.parent)}
-    assert {"tiny", "preferred"} <= names
+    assert names == {"tiny", "preferred"}
     learned = [row["id"] for row in read_jsonl(tuned / "examples.jsonl") if row["source"] == "toy"]
     assert len(learned) == 30
-    assert "preferred" in {row["run"] for row in runs_in(tuned.parent, "x-train-7")}  # of the first stage
+    assert {row["run"] for row in runs_in(tuned.parent, "x-train-7")} == names  # of the first stage
     assert {row["run"] for row in runs_in(tuned.parent, learned[0])} == {"preferred"}  # of the second
     assert differences([tiny_run, tuned])["preference.method"] == [None, "dpo"]
     runner = CliRunner()
     for command in (["train", "show", str(tuned)], ["export", "--run", str(tuned), "--out", str(tmp_path / "export")]):
         result = runner.invoke(app, command)
         assert result.exit_code == 0, (result.output, result.exception)
+    assert "commercial" not in (tmp_path / "export" / "README.md").read_text()
     refused = runner.invoke(app, ["train", "resume", str(tuned)])
     assert "finished tuning on preferences" in str(refused.exception)
+
+
+def test_a_licence_stays_with_what_was_learned(tiny_run: Path, pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed: pip install 'attunement[prefer]'")
+    rows = [{**row, "licence": "NC"} for row in read_pairs(pairs)]
+    write_jsonl(tmp_path / "bought.jsonl", rows)
+    once = QUICK.model_copy(update={"max_steps": 1, "held_out_share": 0})
+    PreferenceTuning(tiny_run, tmp_path / "one", once).tune(tmp_path / "bought.jsonl")
+    PreferenceTuning(tmp_path / "one", tmp_path / "two", once).tune(pairs)
+    assert read_json(tmp_path / "two" / "dataset.json")["pairs_licences"] == ["NC", "R"]
+    result = CliRunner().invoke(
+        app, ["export", "--run", str(tmp_path / "two"), "--format", "adapter", "--out", str(tmp_path / "x")]
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "not for commercial use" in (tmp_path / "x" / "README.md").read_text()
 
 
 def test_orpo_learns_too(tiny_run: Path, pairs: Path, tmp_path: Path) -> None:
@@ -224,7 +244,7 @@ def test_pairs_are_encoded_as_examples_are(tiny_run: Path) -> None:
     assert len(cut.prompt) < len(whole.prompt) and cut.chosen == whole.chosen and "Word 8" in tokenizer.decode(cut.prompt)
     sums, counts = log_probabilities(model, [whole.side("chosen")])
     out = model(torch.tensor([whole.side("chosen").ids]), None, torch.tensor([whole.side("chosen").labels]))
-    assert sums[0] == pytest.approx(-float(out.token_losses.sum()), abs=1e-3) and counts[0] == len(whole.chosen)
+    assert sums[0] == pytest.approx(-float(out.token_losses.detach().sum()), abs=1e-3) and counts[0] == len(whole.chosen)
 
 
 def test_whole_conversations_are_held_out(pairs: Path) -> None:

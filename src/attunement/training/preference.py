@@ -191,7 +191,7 @@ class PreferenceTuning:
         seen = {
             "pairs": str(pairs.resolve()),
             "pairs_sha256": file_hash(pairs),
-            "pairs_licences": sorted({str(row.get("licence") or "unknown") for row in rows}),
+            "pairs_licences": sorted({str(row.get("licence") or "unknown") for row in rows} | set(_licences(first["dataset"]))),
         }
         write_json(folder / "dataset.json", {**first["dataset"], **seen})
         packages = {package: version(package) for package in ("trl", "accelerate", "datasets")}
@@ -229,6 +229,11 @@ def _flat(told: dict[str, Any]) -> dict[str, float]:
         if kind in told
         for name in ("accuracy", "margin")
     }
+
+
+def _licences(dataset: dict[str, Any]) -> list[str]:
+    """Of the pairs of an earlier tuning: what was learned under a licence stays so."""
+    return list(dataset.get("pairs_licences", []))
 
 
 def _diverged(what: str) -> ModelError:

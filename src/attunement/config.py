@@ -195,6 +195,32 @@ class TrainingSettings(Section):
         return TrainingConfig(**self.model_dump())
 
 
+class PreferenceSettings(Section):
+    """`attune train prefer`."""
+
+    method: Literal["dpo", "orpo"] = Field(
+        "dpo",
+        description="`dpo` compares with the model as it was (Rafailov 2023); `orpo` also learns the chosen replies (Hong 2024).",
+    )
+    beta: float = Field(
+        0.1,
+        gt=0,
+        description="DPO: how strongly the model is held to what it was; ORPO: weight of the odds ratio (both papers: 0.1).",
+    )
+    learning_rate: float = Field(
+        2e-5, gt=0, description="Peak rate, reached after a tenth of the steps, then cosine; far below training's."
+    )
+    epochs: int = Field(1, ge=1, description="Passes over the pairs; more than two or three learn them by heart.")
+    batch_size: int = Field(16, ge=1, description="Pairs in one optimiser step.")
+    micro_batch_size: int = Field(4, ge=1, description="Pairs in one forward pass; the rest is accumulated.")
+    max_steps: int = Field(0, ge=0, description="Stop after this many steps; 0 means no limit.")
+    max_length: int = Field(512, ge=16, description="Longest prompt with reply in tokens; capped at the model's context.")
+    seed: int = Field(17, description="Seed of the order, of the split and of the intervals.")
+    held_out_share: float = Field(
+        0.2, ge=0, lt=1, description="Share of the pairs, by whole conversations, that is only measured; 0 measures nothing."
+    )
+
+
 class EvaluationSettings(Section):
     """`attune eval run`."""
 
@@ -240,6 +266,9 @@ class Settings(BaseSettings):
     )
     training: TrainingSettings = Field(
         default_factory=lambda: TrainingSettings.model_construct(), description="The training loop."
+    )
+    preference: PreferenceSettings = Field(
+        default_factory=lambda: PreferenceSettings.model_construct(), description="The second stage, on pairs of replies."
     )
     evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings.model_construct(), description="The proof.")
     serving: ServingSettings = Field(default_factory=lambda: ServingSettings.model_construct(), description="The service.")

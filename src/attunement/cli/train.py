@@ -10,12 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from attunement.cli import prefer
 from attunement.cli.options import AsJson, Overrides, Recipe, Runs
 from attunement.config import load_settings
 from attunement.errors import DataError
 from attunement.storage.files import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tune a base model into a Mixture of LoRA experts.")
+app.command("pairs")(prefer.pairs)
+app.command("prefer")(prefer.prefer)
 
 
 @app.command()
@@ -50,10 +53,12 @@ def resume(
 
     if not (run_dir / "run.json").is_file():
         raise DataError(f"{run_dir} holds no run: start one with  attune train run --data DIR --out {run_dir}")
+    kept = read_json(run_dir / "config.json")
+    if "preference" in kept:
+        raise DataError(f"{run_dir} is a finished tuning on preferences: to tune on, use  attune train prefer --run {run_dir}")
     if hours:
         TrainingSystem(run_dir).extend(hours)
     seen = read_json(run_dir / "dataset.json")
-    kept = read_json(run_dir / "config.json")
     settings = load_settings().settings
     sections = {"model": settings.model.__class__(**kept["model"]), "training": settings.training.__class__(**kept["training"])}
     test = Path(seen["test"]) if "test" in seen else None

@@ -27,7 +27,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        for file in temporary.iterdir():
+        for file in (path for path in temporary.rglob("*") if path.is_file()):
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
         if path.exists():  # a folder cannot be swapped in one step: keep the old one until the new one stands

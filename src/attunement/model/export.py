@@ -286,6 +286,7 @@ def provenance(checkpoint: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     from attunement.storage.files import read_json
 
     seen = checkpoint.parent.parent / "dataset.json"
+    licences = read_json(seen).get("pairs_licences", []) if seen.is_file() else []
     return {
         "base": info["base"],
         "kind": info.get("kind", DENSE),
@@ -293,6 +294,7 @@ def provenance(checkpoint: Path, info: Mapping[str, Any]) -> dict[str, Any]:
         "model": info["model"],
         "dataset_sha256": read_json(seen)["dataset_sha256"] if seen.is_file() else "",
         "run": checkpoint.parent.parent.name if seen.is_file() else "",
+        **({"pairs_licences": licences} if licences else {}),
     }
 
 
@@ -320,6 +322,11 @@ def card(facts: Mapping[str, Any]) -> str:
             "",
             f"Run `{facts['run'] or 'not known'}`, dataset `{facts['dataset_sha256'][:16] or 'not known'}`. All hashes: `{MANIFEST}`.",
             "",
+            *(
+                ["Tuned on preference pairs that are **not for commercial use**.", ""]
+                if "NC" in facts.get("pairs_licences", [])
+                else []
+            ),
             "**Not a medical device, and no replacement for a clinician.** Served without the safety gate of `attune serve`,",
             "nothing stands between its words and a person in distress.",
             "",

@@ -33,7 +33,9 @@ def differences(run_dirs: Sequence[Path]) -> dict[str, list[Any]]:
         if not (path / "run.json").is_file():
             raise DataError(f"{path} holds no run: list them with  attune train list")
         parts = {name: read_json(path / f"{name}.json") for name in ("config", "dataset", "environment", "run")}
-        kept = {k: parts["config"].get(k) for k in ("model", "training", "steps", "trainable_parameters", "examples")}
+        kept = {
+            k: parts["config"].get(k) for k in ("model", "training", "preference", "steps", "trainable_parameters", "examples")
+        }
         run = {k: parts["run"].get(k) for k in ("status", "stopped", "step", "metrics", "adjusted")}
         names = {"dataset": parts["dataset"]["dataset_sha256"][:16], "environment": parts["environment"]}
         tables.append(dict(_flat({**kept, **names, "result": run})))

@@ -174,6 +174,9 @@ class TrainingSettings(Section):
     gradient_checkpointing: bool = Field(
         _TRAINING.gradient_checkpointing, description="Compute layers again in the backward pass: less memory, a third more time."
     )
+    tensorboard: bool = Field(
+        _TRAINING.tensorboard, description="Write TensorBoard events into the run's `tensorboard/`, too (extra `tensorboard`)."
+    )
     learning_rate: float = Field(_TRAINING.learning_rate, gt=0, description="Peak rate, reached after the warm-up, then cosine.")
     warmup_steps: int = Field(_TRAINING.warmup_steps, ge=0, description="Upper limit; at most a tenth of the run is warm-up.")
     weight_decay: float = Field(_TRAINING.weight_decay, ge=0, description="AdamW decay; not on norms and biases.")

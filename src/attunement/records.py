@@ -283,6 +283,7 @@ class TrainingConfig:
     )
     max_repeats: float = 2.0
     gradient_checkpointing: bool = False
+    tensorboard: bool = False
     max_retries: int = 5
     gradient_clip: float = 1.0
     seed: int = 17

@@ -25,6 +25,7 @@ from attunement.model.experts import ROUTER_LOSSES
 from attunement.model.moe_lora import MoEModel
 from attunement.records import TrainingConfig, TrainingMetrics, to_dict
 from attunement.storage.files import atomic_write
+from attunement.training.board import Board
 from attunement.training.data import Batch
 from attunement.training.recovery import Adjusted, Events, LossGuard
 
@@ -139,9 +140,11 @@ class Journal(lightning.Callback):
         save: Callable[[Tuning, int], None],
         interrupted: Sequence[int],
         progress: Progress,
+        board: Board | None = None,
     ) -> None:
         self._log = run_dir / "metrics.jsonl"
         self._validate, self._save, self._interrupted, self._progress = validate, save, interrupted, progress
+        self._board = board
         # One bar, however often the run goes back to a checkpoint.
         self._task = progress.tasks[0].id if progress.tasks else progress.add_task("train")
         self._before = 0.0
@@ -210,6 +213,8 @@ class Journal(lightning.Callback):
     def _write(self, row: Mapping[str, Any]) -> None:
         with open(self._log, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        if self._board:
+            self._board.write(row)
 
 
 def _tuning(module: lightning.LightningModule) -> Tuning:

@@ -5,6 +5,7 @@ A run is a folder:
     config.json        model and training settings, and what the run made of them
     dataset.json       the hash of the data it saw (`attune data withdraw` looks here)
     environment.json   versions, device, threads
+    tensorboard/       the same for TensorBoard (`training.tensorboard`)
     examples.jsonl     id, source and conversation of every example it may have seen (`attune train list --contains`)
     metrics.jsonl      one line a step
     events.jsonl       what went wrong, and what was done about it
@@ -44,6 +45,7 @@ from attunement.model.checkpoint import atomic_folder, read_description
 from attunement.model.moe_lora import MoEModel, load_adapter_file
 from attunement.records import ModelConfig, TrainedModel, TrainingConfig, TrainingDataset, to_dict
 from attunement.storage.files import content_hash, exclusive, file_hash, read_json, read_jsonl, write_json, write_jsonl
+from attunement.training.board import Board
 from attunement.training.data import Example, StepBatches, hash_of, load_examples, pack, parts
 from attunement.training.loop import OUT_OF_TIME, Journal, Plan, Position, Tuning, moments, put_moments
 from attunement.training.mixture import Mixture
@@ -209,12 +211,16 @@ class TrainingSystem:
                     save=self._save,
                     interrupted=interrupted,
                     progress=progress,
+                    board=(board := Board(self.run_dir, self._position.step) if config.tensorboard else None),
                 )
                 try:
                     self._fit(tuning, journal, batches)
                     break
                 except (Divergence, MemoryError, RuntimeError) as error:
                     self._recover(error, tuning, batches)
+                finally:
+                    if board:
+                        board.close()
         if interrupted:
             self._write_run("interrupted", tuning)
             self._events.write("interrupted", self._position.step, "a checkpoint was written", signal=interrupted[0])

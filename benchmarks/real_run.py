@@ -37,9 +37,10 @@ from attunement.training.held_out import log_probabilities
 
 EXPERTS, RANK, LONGEST = 8, 8, 512
 SHARED = ["training.learning_rate=1e-3", "training.micro_batch_size=32", "training.micro_batch_tokens=4096",
-          "training.source_balance={}", "training.epochs=1", "training.early_stopping_patience=99"]  # fmt: skip
+          "training.source_balance={}", "training.batch_size=16", "training.epochs=1", "training.early_stopping_patience=99"]  # fmt: skip
 ATTUNE = str(Path(sys.executable).with_name("attune"))
-VALIDATED = 200
+SAMPLED = {"train": 6000, "validation": 100}
+"""Of the rows of a split, so many: more than so short a run sees."""
 RESAMPLES = 4000
 PLAIN = """
 import sys; sys.modules["attunement"] = None
@@ -58,8 +59,8 @@ def prepare(dataset: Path, folder: Path) -> list[str]:
     names = sorted({row["source"] for row in read_jsonl(dataset / "train.jsonl")})
     for split in ("train", "validation", "test"):
         rows = [{**row, "domain": row["source"]} for row in read_jsonl(dataset / f"{split}.jsonl")]
-        if split == "validation":
-            rows = random.Random(0).sample(rows, min(VALIDATED, len(rows)))
+        if split in SAMPLED:
+            rows = random.Random(0).sample(rows, min(SAMPLED[split], len(rows)))
         write_jsonl(folder / f"{split}.jsonl", rows)
     return names
 

@@ -204,10 +204,12 @@ def test_divergence_goes_back_to_the_checkpoint_with_half_the_rate(
 ) -> None:
     system = TrainingSystem(tmp_path / "run")
     model = system.initialize_model(TINY_MODEL)
-    real, calls = model.forward, [0]
+    real, calls, took = model.forward, [0], list[float]()
 
     def forward(*arguments: Any, **options: Any) -> Any:
+        started = time.monotonic()
         out = real(*arguments, **options)
+        took.append(time.monotonic() - started if model.training else 0.0)
         calls[0] += model.training
         return replace(out, language_loss=out.language_loss * math.nan) if model.training and calls[0] == 17 else out
 
@@ -215,10 +217,35 @@ def test_divergence_goes_back_to_the_checkpoint_with_half_the_rate(
     system.train(dataset_of(tiny_dataset), TINY_TRAINING)
     run, rows = read_json(tmp_path / "run" / "run.json"), list(read_jsonl(tmp_path / "run" / "metrics.jsonl"))
     assert events_of(tmp_path / "run") == [("divergence", 8)] and run["adjusted"]["rate_factor"] == 0.5
+    assert run["metrics"]["seconds"] >= sum(took) - 0.5  # what was in vain counts for the window
     assert [row["step"] for row in rows] == list(range(1, 19)) and run["status"] == "finished"
     assert all(math.isfinite(row["loss"]) for row in rows)
     assert rows[5]["learning_rate"] > 1.9 * rows[6]["learning_rate"]
     assert all(torch.isfinite(tensor).all() for tensor in model.adapter_state().values())
+
+
+def test_a_second_divergence_forgets_the_unstable_checkpoint(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice after the checkpoint of step 12: that of step 6 is taken, and a run that is killed then finds no newer one."""
+    run = tmp_path / "run"
+    system = TrainingSystem(run)
+    model = system.initialize_model(TINY_MODEL)
+    real, calls, left = model.forward, [0], list[list[str]]()
+
+    def forward(*arguments: Any, **options: Any) -> Any:
+        out = real(*arguments, **options)
+        calls[0] += model.training
+        if model.training and calls[0] == 31:
+            left.append(sorted(path.name for path in (run / "checkpoints").iterdir()))
+        return replace(out, language_loss=out.language_loss * math.nan) if model.training and calls[0] in (27, 29) else out
+
+    monkeypatch.setattr(model, "forward", forward)
+    system.train(dataset_of(tiny_dataset), TINY_TRAINING)
+    rows = list(read_jsonl(run / "events.jsonl"))
+    assert [row["checkpoint"].rpartition("-")[2] for row in rows] == ["000012", "000006"]
+    assert [name.rpartition("-")[2] for name in left[0]] == ["000006"]
+    assert read_json(run / "run.json")["status"] == "finished"
 
 
 def test_a_rate_far_too_high_ends_with_advice(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -256,6 +283,15 @@ def test_a_window_that_is_over_can_be_extended(tiny_dataset: Path, tmp_path: Pat
     assert events_of(run) == [("window", 1)]
     with pytest.raises(DataError, match=r"another reason than time \(all steps done\)"):
         TrainingSystem(run).extend(1.0)
+
+
+def test_a_run_that_patience_ended_gets_no_more_time(tiny_dataset: Path, tmp_path: Path) -> None:
+    system = TrainingSystem(tmp_path / "run")
+    system.initialize_model(replace(TINY_MODEL, dropout=0.0))
+    impatient = replace(TINY_TRAINING, learning_rate=1e-12, early_stopping_patience=1, epochs=4, checkpoint_interval=1)
+    system.train(dataset_of(tiny_dataset), impatient)
+    with pytest.raises(DataError, match=r"than time \(no improvement in 1 validations\): .*early_stopping_patience"):
+        TrainingSystem(tmp_path / "run").extend(1.0)
 
 
 def test_an_empty_dataset_is_told(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtraError("training.tensorboard", "tensorboard") from error
-        self._writer: Any = SummaryWriter(str(run_dir / FOLDER), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(run_dir / FOLDER), purge_step=step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One step's metrics."""

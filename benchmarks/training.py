@@ -100,19 +100,19 @@ def equal_rank(shape: argparse.Namespace) -> int:
     return round(wanted / sum(p.numel() for p in trainable(peft_of(shape, 1))))
 
 
-def loss_of(model: Any, ids: Tensor) -> Tensor:
+def loss_of(model: Any, ids: Tensor, lengths: tuple[int, ...] = ()) -> Tensor:
     if isinstance(model, MoEModel):
-        loss = model(ids, None, ids).loss
+        loss = model(ids, None, ids, lengths=lengths).loss
         assert loss is not None
         return loss
     return model(input_ids=ids, labels=ids, use_cache=False).loss  # type: ignore[no-any-return]
 
 
-def step_of(model: Any, ids: Tensor) -> Callable[[], None]:
+def step_of(model: Any, ids: Tensor, lengths: tuple[int, ...] = ()) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(trainable(model), lr=1e-6)
 
     def step() -> None:
-        loss_of(model, ids).backward()
+        loss_of(model, ids, lengths).backward()
         optimizer.step()
         optimizer.zero_grad()
 

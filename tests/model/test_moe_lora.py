@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from transformers import (
 from attunement.errors import IntegrityError, ModelError
 from attunement.model.base import load_base, load_tokenizer, pick_device, resolve_base
 from attunement.model.checkpoint import atomic_folder, find_checkpoint, read_description
-from attunement.model.experts import ExpertFeedForward, load_balancing_loss
+from attunement.model.experts import ExpertFeedForward, domain_loss, load_balancing_loss
 from attunement.model.mixing import MaskedMix
 from attunement.model.moe_lora import MoEModel, load_moe
 from attunement.model.segments import SegmentMix
@@ -425,3 +426,16 @@ def test_a_processor_and_a_gpu_compute_the_same(rows: int) -> None:
         outputs.append([*found, *torch.autograd.grad(found, inputs, wanted)])
     for masked, segmented in zip(*outputs, strict=True):
         assert torch.allclose(masked, segmented, atol=1e-12)
+
+
+def test_more_domains_than_experts_share_them(family: str) -> None:
+    model = MoEModel(new_base(family), replace(CONFIG, expert_domains=list("abcdefg")))
+    ids, lengths, labels = packed_row(2)
+    domains = torch.tensor([[6] * 5 + [-1] * 11])
+    with torch.no_grad(), model.counting_usage() as usage:
+        model(ids, None, labels, lengths=lengths, domains=domains)
+    assert usage[6].sum() == 5 * 2 * 2 and usage[7].sum() == 11 * 2 * 2 and not usage[:6].any()
+    probabilities = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
+    for domain, own in ((6, 0.3), (2, 0.3), (0, 0.1)):
+        assert domain_loss(probabilities, torch.tensor([domain]), 7).item() == pytest.approx(-math.log(own))
+    assert domain_loss(probabilities, torch.tensor([1]), 2).item() == pytest.approx(-math.log(0.2 + 0.4))

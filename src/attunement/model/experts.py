@@ -68,11 +68,13 @@ def z_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
 def domain_loss(probabilities: Tensor, domains: Tensor, num_domains: int) -> Tensor:
     """Minus the log of the probability `[N, E]` that goes to the experts of a token's domain, over the tokens that have one.
 
-    Expert e belongs to domain e modulo `num_domains`, so every domain has experts where there are enough.
+    Expert e belongs to domain e modulo `num_domains`, so every domain has experts; where domains are more than experts, domain d
+    goes to expert d modulo E.
     """
-    owner = torch.arange(probabilities.shape[-1], device=probabilities.device) % num_domains
-    own = (probabilities * (owner == domains.reshape(-1, 1))).sum(-1)
-    known = (domains.reshape(-1) >= 0).to(probabilities.dtype)
+    experts, domains = probabilities.shape[-1], domains.reshape(-1, 1)
+    owner = torch.arange(experts, device=probabilities.device) % num_domains
+    own = (probabilities * (owner == domains % experts)).sum(-1)
+    known = (domains[:, 0] >= 0).to(probabilities.dtype)
     return -(own.clamp(min=1e-6).log() * known).sum() / known.sum().clamp(min=1)
 
 

@@ -75,7 +75,7 @@ class MoEModel(nn.Module):
             config = with_own_experts(config, base_model, blocks[0])
         longest = getattr(base_model.config, "max_position_embeddings", None) or config.context_length
         self.config = replace(config, context_length=min(config.context_length, longest))
-        self._routing = Routing(num_domains=min(len(config.expert_domains), config.num_experts))
+        self._routing = Routing(num_domains=len(config.expert_domains))
         self._router_weights = torch.tensor([config.router_aux_loss, config.router_z_loss, config.router_domain_loss])
         self._selected: Tensor | None = None
         self.base_sha256 = _hash_of(base_model)

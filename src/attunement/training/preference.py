@@ -32,10 +32,10 @@ from attunement.model.moe_lora import MoEModel, load_moe
 from attunement.records import TrainedModel
 from attunement.storage.files import content_hash, exclusive, file_hash, read_json, read_jsonl, write_json, write_jsonl
 from attunement.training.data import load_examples
+from attunement.training.folder import environment
 from attunement.training.held_out import SideScores, figures, log_probabilities
 from attunement.training.pairs import Pair, encode_pair, read_pairs, split
 from attunement.training.recovery import Divergence
-from attunement.training.system import environment
 from attunement.training.trl_trainers import require_trl, steps_of, tune
 
 log = logging.getLogger("attunement.training")

@@ -18,47 +18,33 @@ A run is a folder:
 from __future__ import annotations
 
 import logging
-import math
-import os
-import platform
-import shutil
 import signal
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
 
-from attunement import __version__
-from attunement.errors import DataError, IntegrityError, ModelError
+from attunement.errors import DataError, ModelError
 from attunement.model.base import base_sha256, load_base, resolve_base
-from attunement.model.checkpoint import atomic_folder, read_description
 from attunement.model.moe_lora import MoEModel, load_adapter_file
 from attunement.records import ModelConfig, TrainedModel, TrainingConfig, TrainingDataset, to_dict
-from attunement.storage.files import content_hash, exclusive, file_hash, read_json, read_jsonl, write_json, write_jsonl
+from attunement.storage.files import content_hash, exclusive, read_json, write_json
 from attunement.training.board import Board
+from attunement.training.checkpoints import Checkpoints
 from attunement.training.data import Example, StepBatches, hash_of, load_examples, pack, parts
-from attunement.training.loop import OUT_OF_TIME, Journal, Plan, Position, Tuning, moments, put_moments
+from attunement.training.folder import describe, figures, write_state
+from attunement.training.loop import OUT_OF_TIME, Journal, Plan, Position, Tuning
 from attunement.training.mixture import Mixture
 from attunement.training.plot import draw_loss, draw_routing, write_page
 from attunement.training.recovery import RATE_CUT, Adjusted, Divergence, Events, is_out_of_memory
 
 log = logging.getLogger("attunement.training")
-
-STATE = "state.safetensors"
-"""Moments of the optimiser, by parameter: with the adapter, all that a run goes on from."""
-CHECKSUMS = "checksums.json"
-KEPT_CHECKPOINTS = 2
-"""Of the newest, beside the best: a damaged one has one before it."""
 
 
 class TrainingSystem:
@@ -72,11 +58,12 @@ class TrainingSystem:
         self.run_dir, self.quiet, self.device = Path(run_dir), quiet, device
         self._model: MoEModel | None = None
         self._tokenizer: Any = None
-        self._tuning: Tuning | None = None
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._saved: Tuning | None = None
+        """While a checkpoint of a run is written, whose."""
         self._position = Position()
         self._adjusted = Adjusted()
         self._events = Events(self.run_dir)
+        self._checkpoints = Checkpoints(self.run_dir / "checkpoints", self._events)
         self._rolled_back_to = ""
         self._fresh: dict[str, torch.Tensor] = {}
 
@@ -107,16 +94,7 @@ class TrainingSystem:
 
     def save_checkpoint(self, model: MoEModel, epoch: int) -> Path:
         """Writes a checkpoint of `model`, whole or not at all; during training with all that a resume needs."""
-        name = self._position.last or f"epoch-{epoch:03d}"
-        folder = self.run_dir / "checkpoints" / name
-        with atomic_folder(folder) as temporary:
-            model.write_files(temporary)
-            if self._optimizer is not None and self._tuning is not None:
-                save_file(moments(model, self._optimizer), temporary / STATE)
-                state = {**to_dict(self._position), "best_loss": _finite(self._position.best_loss)}
-                write_json(temporary / "state.json", {**state, "guard": self._tuning.guard.state()})
-                write_json(temporary / CHECKSUMS, {path.name: file_hash(path) for path in sorted(temporary.iterdir())})
-        return folder
+        return self._checkpoints.write(self._position.last or f"epoch-{epoch:03d}", model, self._saved)
 
     # --- a run --------------------------------------------------------------------------------------
 
@@ -134,7 +112,7 @@ class TrainingSystem:
         self._adjusted = Adjusted(**run.get("adjusted", {}))
         if run["status"] == "finished":
             return TrainedModel(self.run_dir, self.run_dir / "checkpoints" / run["best"], run["metrics"])
-        self._go_on_from_newest()
+        self._position = self._checkpoints.newest()
         return None
 
     def extend(self, hours: float) -> None:
@@ -149,42 +127,6 @@ class TrainingSystem:
         write_json(self.run_dir / "run.json", {**run, "status": "interrupted", "adjusted": adjusted})
         self._events.write("window", run["step"], f"extended by {hours:g} hours")
 
-    def _go_on_from_newest(self, *, before: str = "") -> None:
-        """Sets the position to the newest checkpoint that is whole (and older than `before`), or to the start."""
-        folders = self.run_dir / "checkpoints"
-        names = [path.name for path in folders.iterdir() if not path.name.startswith(".")] if folders.is_dir() else []
-        for name in sorted(names, key=lambda n: n.rpartition("-")[2], reverse=True):
-            if before and name.rpartition("-")[2] >= before.rpartition("-")[2]:
-                continue
-            try:
-                self._position = self._read_position(folders / name)
-            except (DataError, ModelError, KeyError, TypeError) as error:
-                log.warning("the checkpoint %s cannot be used (%s): going on from the one before it", name, error)
-                self._events.write("damaged_checkpoint", self._position.step, "the one before it is taken", checkpoint=name)
-                continue
-            return
-        self._position = Position()
-
-    def _forget_newer(self) -> None:
-        """Removes the checkpoints after the position: a run that is killed now must not go on from one that is not stable."""
-        folders = self.run_dir / "checkpoints"
-        for path in folders.iterdir() if folders.is_dir() else ():
-            if path.name.rpartition("-")[2] > self._position.last.rpartition("-")[2] and not path.name.startswith("."):
-                shutil.rmtree(path)
-
-    def _read_position(self, folder: Path) -> Position:
-        """Where a checkpoint stands. Raises `IntegrityError` when one of its files is not what was written."""
-        read_description(folder)
-        for name, wanted in read_json(folder / CHECKSUMS).items():
-            if not (folder / name).is_file() or file_hash(folder / name) != wanted:
-                raise IntegrityError(f"{folder / name} is missing or damaged (its checksum differs)")
-        state = read_json(folder / "state.json")
-        state["best_loss"] = math.inf if state["best_loss"] is None else state["best_loss"]
-        position = Position(**{f.name: state[f.name] for f in fields(Position)})
-        if position.stopped == OUT_OF_TIME:  # a run that goes on got more time
-            position.stopped = ""
-        return position
-
     def _train(self, model: MoEModel, dataset: TrainingDataset, config: TrainingConfig) -> TrainedModel:
         examples, held_out = self._load(model, dataset)
         mixture = Mixture([e.share for e in examples], config.source_balance, config.max_repeats, config.seed)
@@ -196,12 +138,12 @@ class TrainingSystem:
             micro_batch_tokens=config.micro_batch_tokens,
         )
         plan = Plan.of(config, batches.steps_per_epoch)
-        self._describe(model, config, plan, dataset, len(examples))
+        describe(self.run_dir, self.key(model.config, config, dataset), model, config, plan, dataset, len(examples))
         if config.gradient_checkpointing:
             model.enable_checkpointing()
         with _signals() as interrupted, self._progress() as progress:
             while True:
-                tuning = self._tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events)
+                tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events)
                 tuning.draws_domains = len({e.domain for e in examples} - {-1}) > 1
                 batches.first_step = self._position.step
                 batches.micro_batch_size = self._adjusted.micro_batch_size or config.micro_batch_size
@@ -222,7 +164,7 @@ class TrainingSystem:
                     if board:
                         board.close()
         if interrupted:
-            self._write_run("interrupted", tuning)
+            self._write_state("interrupted")
             self._events.write("interrupted", self._position.step, "a checkpoint was written", signal=interrupted[0])
             raise KeyboardInterrupt
         return self._finish(tuning, batches, held_out)
@@ -253,10 +195,10 @@ class TrainingSystem:
         # A second divergence before the next checkpoint: the one that it went on from is not stable.
         again = not memory and self._rolled_back_to == self._position.last and bool(self._position.last)
         elapsed = self._position.elapsed_seconds
-        self._go_on_from_newest(before=self._position.last if again else "")
+        self._position = self._checkpoints.newest(before=self._position.last if again else "")
         self._position.elapsed_seconds = elapsed  # what was in vain counts for the window, too
         self._rolled_back_to = self._position.last
-        self._forget_newer()
+        self._checkpoints.forget_after(self._position.last)
         if not self._position.last:
             tuning.model.load_adapter(self._fresh)
         kind = "out_of_memory" if memory else "divergence"
@@ -305,25 +247,19 @@ class TrainingSystem:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's advice on workers and on the length of the loader
             if tuning.position.step:
-                tuning.on_train_start = lambda: self._restore(tuning)  # type: ignore[method-assign]
+                tuning.on_train_start = lambda: self._checkpoints.restore(tuning)  # type: ignore[method-assign]
             trainer.fit(tuning, loader)
         tuning.model.eval()
 
-    def _restore(self, tuning: Tuning) -> None:
-        folder = self.run_dir / "checkpoints" / tuning.position.last
-        tuning.model.load_adapter(load_adapter_file(folder))
-        put_moments(tuning.model, _inner(tuning.optimizers()), load_file(folder / STATE))
-        tuning.guard.restore(read_json(folder / "state.json")["guard"])
-
     def _save(self, tuning: Tuning, epoch: int) -> None:
-        self._optimizer = _inner(tuning.optimizers())
-        folder = self.save_checkpoint(tuning.model, epoch)
-        self._optimizer = None
-        self._write_run("running", tuning)
-        newest = sorted((path.name for path in folder.parent.iterdir()), key=lambda n: n.rpartition("-")[2], reverse=True)
-        for other in newest[KEPT_CHECKPOINTS:]:  # only after run.json names the new ones
-            if other != tuning.position.best:
-                shutil.rmtree(folder.parent / other, ignore_errors=True)
+        self._saved = tuning
+        self.save_checkpoint(tuning.model, epoch)
+        self._saved = None
+        self._write_state("running")
+        self._checkpoints.prune(tuning.position.best)  # only after run.json names the new ones
+
+    def _write_state(self, status: str) -> None:
+        write_state(self.run_dir, status, self._position, to_dict(self._adjusted))
 
     def _validation_loss(self, model: MoEModel, examples: list[Example], size: int, tokens: int) -> float | None:
         """Mean loss per learned token, in nats; None without examples."""
@@ -354,67 +290,11 @@ class TrainingSystem:
         tuning.model.load_adapter(load_adapter_file(best))
         write_json(self.run_dir / "mixture.json", batches.mixture(position.step))
         write_json(self.run_dir / "routing.json", self._routing(tuning.model, held_out, tuning.config))
-        self._write_run("finished", tuning)
+        self._write_state("finished")
         draw_loss(self.run_dir)
         draw_routing(self.run_dir)
         write_page(self.run_dir)
-        return TrainedModel(self.run_dir, best, _figures(tuning))
-
-    # --- what is written ----------------------------------------------------------------------------
-
-    def _write_run(self, status: str, tuning: Tuning) -> None:
-        position = tuning.position
-        write_json(
-            self.run_dir / "run.json",
-            {
-                "key": read_json(self.run_dir / "config.json")["key"],
-                "status": status,
-                "stopped": position.stopped,
-                "step": position.step,
-                "best": position.best or position.last,
-                "last": position.last,
-                "metrics": _figures(tuning),
-                "adjusted": to_dict(self._adjusted),
-                "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        )
-
-    def _describe(self, model: MoEModel, config: TrainingConfig, plan: Plan, dataset: TrainingDataset, examples: int) -> None:
-        write_json(
-            self.run_dir / "config.json",
-            {
-                "key": self.key(model.config, config, dataset),
-                "model": to_dict(model.config),
-                "training": to_dict(config),
-                "steps": to_dict(plan),
-                "trainable_parameters": sum(p.numel() for p in model.trainable_parameters()),
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "examples": examples,
-            },
-        )
-        write_json(
-            self.run_dir / "dataset.json",
-            {
-                "dataset_sha256": hash_of(dataset),
-                **{name: str(path.resolve()) for name in ("train", "validation", "test") if (path := getattr(dataset, name))},
-            },
-        )
-        write_json(self.run_dir / "environment.json", environment(model.device))
-        if not (self.run_dir / "examples.jsonl").exists():
-            kept = ("id", "source", "conversation_id")
-            write_jsonl(self.run_dir / "examples.jsonl", ({k: row.get(k, "") for k in kept} for row in read_jsonl(dataset.train)))
-        if not (self.run_dir / "run.json").exists():
-            write_json(
-                self.run_dir / "run.json",
-                {
-                    "key": self.key(model.config, config, dataset),
-                    "status": "running",
-                    "step": 0,
-                    "best": "",
-                    "last": "",
-                    "metrics": {},
-                },
-            )
+        return TrainedModel(self.run_dir, best, figures(position))
 
     def _progress(self) -> Progress:
         columns = (
@@ -425,40 +305,6 @@ class TrainingSystem:
             TimeRemainingColumn(),
         )
         return Progress(*columns, console=Console(stderr=True), disable=self.quiet)
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device and threads: what a figure needs to be understood later."""
-    packages = ("torch", "transformers", "lightning", "safetensors", "tokenizers")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "attunement": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-        "device": f"{device.type}: {name}",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _figures(tuning: Tuning) -> dict[str, float]:
-    position = tuning.position
-    figures = {"steps": float(position.step), "seconds": round(position.elapsed_seconds, 2)}
-    if math.isfinite(position.best_loss):
-        figures |= {
-            "validation_loss": round(position.best_loss, 5),
-            "validation_perplexity": round(math.exp(min(position.best_loss, 50.0)), 3),
-        }
-    return figures
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _inner(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimiser inside Lightning's wrapper."""
-    return getattr(optimizer, "optimizer", optimizer)  # type: ignore[no-any-return]
 
 
 @contextmanager

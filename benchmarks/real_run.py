@@ -69,8 +69,12 @@ def settings(domains: Sequence[str], experts: int, rank: int, steps: int) -> lis
     model = [f"model.num_experts={experts}", f"model.top_k={min(2, experts)}", f"model.lora_rank={rank}",
              f"model.lora_alpha={2 * rank}", f"model.context_length={LONGEST}",
              f"model.expert_domains={json.dumps(list(domains))}"]  # fmt: skip
-    steps_of = [f"training.max_steps={steps}", f"training.checkpoint_interval={max(1, steps // 6)}"]
+    steps_of = [f"training.max_steps={steps}", f"training.checkpoint_interval={interval_of(steps)}"]
     return [word for setting in (*model, *SHARED, *steps_of) for word in ("--set", setting)]
+
+
+def interval_of(steps: int) -> int:
+    return max(1, steps // 6)
 
 
 def parameters(experts: int, rank: int) -> int:
@@ -91,8 +95,8 @@ def losses(run: Path) -> dict[int, float]:
 
 
 def train_killed(data: Path, run: Path, words: Sequence[str], steps: int) -> dict[str, Any]:
-    """Trains with three kills; what was computed twice, and whether it was the same."""
-    chance, seen, kills, twice, differ = random.Random(5), dict[int, float](), [], 0, 0
+    """Trains with three kills; how many losses that were computed twice differ."""
+    chance, seen, kills, differ = random.Random(5), dict[int, float](), [], 0
     places = sorted(chance.sample(range(steps // 8, steps - steps // 8), 3))
     for place in [*places, None]:
         process = start(data, run, words)
@@ -104,10 +108,14 @@ def train_killed(data: Path, run: Path, words: Sequence[str], steps: int) -> dic
         code = process.wait()
         assert place is not None or code == 0, "the run failed: see above"
         found = losses(run)
-        again = [step for step in found if step in seen]
-        twice, differ = twice + len(again), differ + sum(found[step] != seen[step] for step in again)
+        differ += sum(found[step] != seen[step] for step in found if step in seen)
         seen |= found
-    return {"killed_after_step": kills, "steps_in_the_log_before_and_after": twice, "of_these_different": differ}
+    return {"killed_after_step": kills, "of_these_different": differ}
+
+
+def twice(kills: dict[str, Any], steps: int) -> int:
+    """Steps since the last checkpoint before each kill."""
+    return sum(step % interval_of(steps) for step in kills["killed_after_step"])
 
 
 def paired(nats: dict[str, np.ndarray], counts: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
@@ -188,7 +196,7 @@ def main() -> None:
         "mixture": {"experts": EXPERTS, "rank": RANK, "trainable": wanted},
         "single": {"rank": single, "trainable": parameters(1, single)},
         "seconds": {name: read_json(run / "run.json")["metrics"]["seconds"] for name, run in runs.items()},
-        "kills": read_json(options.out / "kills.json"),
+        "kills": {**(kills := read_json(options.out / "kills.json")), "steps_computed_twice": twice(kills, options.steps)},
         "held_out": held_out(data, runs),
         "export": exported(runs["mixture"], data, options.out),
     }

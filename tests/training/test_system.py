@@ -47,6 +47,9 @@ def test_a_run_learns_and_says_what_it_did(tiny_run: Path) -> None:
     assert mixture[""]["most_often"] == 3 and mixture[""]["never_seen"] == 0
     assert [len(layer) for layer in routing["no domain"]] == [4] * 6
     assert (tiny_run / "routing.png").read_bytes().startswith(b"\x89PNG")
+    card = (tiny_run / "model_card.md").read_text(encoding="utf-8")
+    assert "Mixture of 4 experts, top 2" in card
+    assert f"| dataset | {read_json(tiny_run / 'dataset.json')['dataset_sha256']} |" in card and "validation perplexity" in card
     assert not (tiny_run / "events.jsonl").exists()
     assert {"router_balance", "router_z", "router_domain", "gradient_norm"} <= set(rows[0])
 
@@ -365,6 +368,13 @@ def test_a_torn_checkpoint_is_passed_over(file: str, tiny_run: Path, tiny_datase
         load_file(path / "adapter.safetensors") for path in (tiny_run / "checkpoints" / state["best"], trained.checkpoint)
     )
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+
+
+def test_the_plan_is_told_beside_what_was_asked_for() -> None:
+    config = replace(TINY_TRAINING, batch_size=32, epochs=3)
+    assert Plan.of(config, 250).told(config) == (
+        "750 steps (250 an epoch), warm-up 75 (at most 1,000), a checkpoint every 250 (at most 1,000), at most 12 hours"
+    )
 
 
 def test_the_plan_of_short_and_long_runs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -39,7 +40,7 @@ def describe(
     write_json(run_dir / "dataset.json", {"dataset_sha256": hash_of(dataset), **paths})
     write_json(run_dir / "environment.json", environment(model.device))
     if not (run_dir / "examples.jsonl").exists():
-        kept = ("id", "source", "conversation_id")
+        kept = ("id", "source", "conversation_id", "licence", "licence_class")
         write_jsonl(run_dir / "examples.jsonl", ({k: row.get(k, "") for k in kept} for row in read_jsonl(dataset.train)))
     if not (run_dir / "run.json").exists():
         write_json(run_dir / "run.json", {"key": key, "status": "running", "step": 0, "best": "", "last": "", "metrics": {}})
@@ -76,9 +77,25 @@ def environment(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "attunement": __version__,
+        "commit": _commit(),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
         "device": f"{device.type}: {name}",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _commit() -> str:
+    """Of the repository that the command runs in, with a mark where files differ from it; empty outside of one."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()

@@ -49,6 +49,13 @@ class Plan:
         warmup = min(config.warmup_steps, max(1, total // 10))
         return cls(total, warmup, max(1, min(config.checkpoint_interval, steps_per_epoch, total)), steps_per_epoch)
 
+    def told(self, config: TrainingConfig) -> str:
+        """In a line, beside what was asked for."""
+        return (
+            f"{self.total:,} steps ({self.per_epoch:,} an epoch), warm-up {self.warmup:,} (at most {config.warmup_steps:,}), "
+            f"a checkpoint every {self.interval:,} (at most {config.checkpoint_interval:,}), at most {config.max_duration_hours:g} hours"
+        )
+
     def rate(self, step: int) -> float:
         """Share of the peak learning rate at `step`: linear warm-up, then a cosine down to a tenth."""
         if step < self.warmup:

@@ -31,6 +31,7 @@ from attunement.model.checkpoint import atomic_folder, find_checkpoint, read_des
 from attunement.model.moe_lora import MoEModel, load_moe
 from attunement.records import TrainedModel
 from attunement.storage.files import content_hash, exclusive, file_hash, read_json, read_jsonl, write_json, write_jsonl
+from attunement.training.card import write_card
 from attunement.training.data import load_examples
 from attunement.training.folder import environment
 from attunement.training.held_out import SideScores, figures, log_probabilities
@@ -114,6 +115,7 @@ class PreferenceTuning:
         model.write_files(folder / "checkpoints" / name)
         self._describe(folder, model, material, pairs, name)
         self._write_run(folder, name, metrics)
+        write_card(folder, self.out.name)
 
     def _material(self, model: MoEModel, tokenizer: Any, rows: list[dict[str, Any]]) -> _Material:
         if model.config.quantization:
@@ -202,7 +204,8 @@ class PreferenceTuning:
         earlier = self.run / "examples.jsonl"
         yield from read_jsonl(earlier) if earlier.is_file() else ()
         for pair in learned:
-            yield {name: pair.row[name] for name in ("id", "source", "conversation_id")}
+            kind = str(pair.row.get("licence") or "")
+            yield {**{n: pair.row[n] for n in ("id", "source", "conversation_id")}, "licence": kind, "licence_class": kind}
 
     def _write_run(self, folder: Path, name: str, metrics: dict[str, float]) -> None:
         write_json(

@@ -12,7 +12,7 @@ A run is a folder:
     checkpoints/       the best and the newest: adapter.safetensors, moe.json, state.safetensors, state.json, checksums.json
     run.json           status, best checkpoint, figures
     mixture.json       how often each source share was seen; routing.json which experts served which domain
-    loss.png routing.png training.html
+    loss.png routing.png training.html model_card.md
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from attunement.model.moe_lora import MoEModel, load_adapter_file
 from attunement.records import ModelConfig, TrainedModel, TrainingConfig, TrainingDataset, to_dict
 from attunement.storage.files import content_hash, exclusive, read_json, write_json
 from attunement.training.board import Board
+from attunement.training.card import write_card
 from attunement.training.checkpoints import Checkpoints
 from attunement.training.data import Example, StepBatches, hash_of, load_examples, pack, parts
 from attunement.training.folder import describe, figures, write_state
@@ -139,6 +140,8 @@ class TrainingSystem:
         )
         plan = Plan.of(config, batches.steps_per_epoch)
         describe(self.run_dir, self.key(model.config, config, dataset), model, config, plan, dataset, len(examples))
+        if not self.quiet:
+            Console(stderr=True, highlight=False).print(f"  schedule: {plan.told(config)}", soft_wrap=True)
         if config.gradient_checkpointing:
             model.enable_checkpointing()
         with _signals() as interrupted, self._progress() as progress:
@@ -294,6 +297,7 @@ class TrainingSystem:
         draw_loss(self.run_dir)
         draw_routing(self.run_dir)
         write_page(self.run_dir)
+        write_card(self.run_dir)
         return TrainedModel(self.run_dir, best, figures(position))
 
     def _progress(self) -> Progress:

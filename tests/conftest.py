@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from attunement.records import ModelConfig, TrainingConfig
 from attunement.storage.files import write_jsonl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attunement.model.moe_lora import MoEModel
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -69,3 +76,25 @@ def tiny_run(tiny_dataset: Path) -> Path:
     system.initialize_model(TINY_MODEL)
     system.train(dataset_of(tiny_dataset), TINY_TRAINING)
     return run
+
+
+def losses_one_by_one(model: MoEModel, ids: Tensor, labels: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Losses of a packed row's sequences, each in a pass of its own with its backward pass."""
+    import torch
+
+    losses = []
+    for part, wanted in zip(ids[0].split(tuple(lengths)), labels[0].split(tuple(lengths)), strict=True):
+        one = model(part[None], None, wanted[None])
+        one.token_losses.sum().backward()
+        losses.append(one.token_losses)
+    return torch.cat(losses)
+
+
+def greedy(model: MoEModel, ids: Tensor, tokens: int) -> Tensor:
+    """`ids` and the likeliest tokens after them, each by a whole pass."""
+    import torch
+
+    with torch.no_grad():
+        for _ in range(tokens):
+            ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], 1)
+    return ids

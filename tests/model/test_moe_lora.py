@@ -32,6 +32,7 @@ from attunement.model.mixing import MaskedMix
 from attunement.model.moe_lora import MoEModel, load_moe
 from attunement.model.segments import SegmentMix
 from attunement.records import ModelConfig
+from conftest import greedy, losses_one_by_one
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,
@@ -184,10 +185,7 @@ def test_generation_with_a_cache_is_greedy_decoding(family: str) -> None:
     found = model.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=None
     )
-    with torch.no_grad():
-        for _ in range(8):
-            ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], 1)
-    assert torch.equal(found, ids)
+    assert torch.equal(found, greedy(model, ids, 8))
 
 
 def test_a_seed_means_one_model(family: str) -> None:
@@ -363,12 +361,7 @@ def test_a_packed_row_is_its_sequences_one_by_one(family: str, window: int) -> N
     whole.token_losses.sum().backward()
     gradients = {name: p.grad.clone() for name, p in model.named_trainable() if p.grad is not None}
     model.zero_grad()
-    losses = []
-    for part, wanted in zip(ids[0].split(lengths), labels[0].split(lengths), strict=True):
-        one = model(part[None], None, wanted[None])
-        one.token_losses.sum().backward()
-        losses.append(one.token_losses)
-    torch.testing.assert_close(whole.token_losses, torch.cat(losses), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(whole.token_losses, losses_one_by_one(model, ids, labels, lengths), rtol=1e-5, atol=1e-5)
     assert len(gradients) > 10
     for name, parameter in model.named_trainable():
         if name in gradients:

@@ -35,6 +35,7 @@ from attunement.model.moe_lora import MoEModel, load_moe
 from attunement.model.sparse import sparse_blocks
 from attunement.model.sparse_export import plan_export
 from attunement.records import ModelConfig
+from conftest import greedy, losses_one_by_one
 
 peft = pytest.importorskip("peft")
 
@@ -173,12 +174,7 @@ def test_a_packed_row_is_its_sequences_one_by_one(family: str) -> None:
     whole.token_losses.sum().backward()
     gradients = {name: p.grad.clone() for name, p in model.named_trainable()}
     model.zero_grad()
-    losses = []
-    for part, wanted in zip(ids[0].split(lengths), labels[0].split(lengths), strict=True):
-        one = model(part[None], None, wanted[None])
-        one.token_losses.sum().backward()
-        losses.append(one.token_losses)
-    torch.testing.assert_close(whole.token_losses, torch.cat(losses), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(whole.token_losses, losses_one_by_one(model, ids, labels, lengths), rtol=1e-5, atol=1e-5)
     for name, parameter in model.named_trainable():
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
@@ -207,10 +203,7 @@ def test_generation_with_a_cache_is_greedy_decoding(family: str) -> None:
         base = new_base(family)
         assert torch.equal(off, base.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options))
         assert torch.equal(model(IDS).logits, base(IDS).logits) and not torch.equal(off, found)
-    with torch.no_grad():
-        for _ in range(8):
-            ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], 1)
-    assert torch.equal(found, ids)
+    assert torch.equal(found, greedy(model, ids, 8))
 
 
 def test_a_seed_means_one_model_and_16_bits_keep_their_factors_exact(family: str) -> None:

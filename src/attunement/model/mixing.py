@@ -46,6 +46,8 @@ def mix_experts(
 
 
 class MaskedMix(torch.autograd.Function):
+    """`mix_experts` for a GPU."""
+
     @staticmethod
     def forward(
         ctx: Any,

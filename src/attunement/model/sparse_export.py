@@ -15,8 +15,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from attunement.errors import ModelError
+from attunement.model.architectures import Style
 from attunement.model.checkpoint import ADAPTER, DENSE, SPARSE, find_checkpoint, read_description
-from attunement.model.export import Entry, Export, Style
+from attunement.model.export import Entry, Export
 from attunement.model.sparse import ADAPTER_NAME
 
 EXPERT = re.compile(r"(?P<block>.+)\.(?:mlp|block_sparse_moe)\.experts\.(?P<number>\d+)\.(?P<part>\w+)\.weight")

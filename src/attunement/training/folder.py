@@ -46,8 +46,10 @@ def describe(
         write_json(run_dir / "run.json", {"key": key, "status": "running", "step": 0, "best": "", "last": "", "metrics": {}})
 
 
-def write_state(run_dir: Path, status: str, position: Position, adjusted: Mapping[str, Any]) -> None:
-    """Writes `run.json`."""
+def write_state(
+    run_dir: Path, status: str, position: Position, metrics: Mapping[str, float], adjusted: Mapping[str, Any] | None = None
+) -> None:
+    """Writes `run.json`; `adjusted` is what recovery changed."""
     told = {
         "key": read_json(run_dir / "config.json")["key"],
         "status": status,
@@ -55,8 +57,8 @@ def write_state(run_dir: Path, status: str, position: Position, adjusted: Mappin
         "step": position.step,
         "best": position.best or position.last,
         "last": position.last,
-        "metrics": figures(position),
-        "adjusted": adjusted,
+        "metrics": metrics,
+        "adjusted": adjusted or {},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_json(run_dir / "run.json", told)

@@ -29,7 +29,8 @@ from attunement.training.board import Board
 from attunement.training.data import Batch
 from attunement.training.recovery import Adjusted, Events, LossGuard
 
-OUT_OF_TIME = "the training window is over"
+ALL_DONE, OUT_OF_TIME = "all steps done", "the training window is over"
+"""Why a run ended, beside patience."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,27 @@ class Position:
 
 
 class Tuning(lightning.LightningModule):
-    """The optimisation. One Lightning batch is the list of micro-batches of one step."""
+    """The optimisation. One Lightning batch is the list of micro-batches of one step.
 
-    draws_domains = True
-    """Whether the router is drawn to the tokens' domains: with a single one it would leave the other experts idle."""
+    With `draws_domains` the router is drawn to the tokens' domains: with a single one it would leave the other experts idle.
+    """
 
     def __init__(
-        self, model: MoEModel, config: TrainingConfig, plan: Plan, position: Position, adjusted: Adjusted, events: Events
+        self,
+        model: MoEModel,
+        config: TrainingConfig,
+        plan: Plan,
+        position: Position,
+        adjusted: Adjusted,
+        events: Events,
+        *,
+        draws_domains: bool,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.config, self.plan, self.position = model, config, plan, position
         self.adjusted, self.events, self.guard = adjusted, events, LossGuard()
+        self.draws_domains = draws_domains
         self.last_loss, self.last_rate, self.last_tokens = math.nan, 0.0, 0
         self.last: dict[str, float] = {}
 
@@ -184,7 +194,7 @@ class Journal(lightning.Callback):
             if not over and position.without_improvement >= config.early_stopping_patience:
                 position.stopped = f"no improvement in {config.early_stopping_patience} validations"
             elif over:
-                position.stopped = OUT_OF_TIME if position.step < plan.total else "all steps done"
+                position.stopped = OUT_OF_TIME if position.step < plan.total else ALL_DONE
         elif self._interrupted:
             self._keep(module)
         trainer.should_stop = bool(position.stopped or self._interrupted)

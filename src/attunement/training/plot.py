@@ -10,6 +10,7 @@ from statistics import median
 from attunement.storage.files import atomic_write, read_json, read_jsonl, write_text
 
 SMOOTHED_STEPS = 10
+DOMAINS_IN_A_ROW = 5
 
 
 def draw_loss(run_dir: Path) -> Path:
@@ -54,19 +55,24 @@ def draw_routing(run_dir: Path) -> Path | None:
     if not domains:
         return None
     layers, experts = next(iter(domains.values())).shape
-    size = (1.4 + len(domains) * max(1.8, 0.32 * experts), 1.2 + max(1.4, 0.2 * layers))
-    figure, panels = pyplot.subplots(1, len(domains), figsize=size, layout="constrained", squeeze=False, sharey=True)
-    shares = {name: rows / np.maximum(1, rows.sum(1, keepdims=True)) for name, rows in domains.items()}
+    columns = min(len(domains), DOMAINS_IN_A_ROW)
+    rows = -(-len(domains) // columns)
+    size = (1.4 + columns * max(1.8, 0.32 * experts), rows * (1.2 + max(1.4, 0.2 * layers)))
+    figure, panels = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, sharey=True)
+    shares = {name: counts / np.maximum(1, counts.sum(1, keepdims=True)) for name, counts in domains.items()}
     top = max(2 / experts, max(float(s.max()) for s in shares.values()))
-    for axes, (name, share) in zip(panels[0], shares.items(), strict=True):
+    for axes, (name, share) in zip(panels.flat, shares.items(), strict=False):
         image = axes.imshow(share, cmap="YlGnBu", vmin=0, vmax=top, aspect="auto")
         axes.set_title(f"{name.replace('_', ' ')}\n{int(domains[name][0].sum()):,} places", fontsize=9)
         axes.set_xticks(range(experts))
         axes.set_yticks(range(0, layers, max(1, layers // 8)))
         axes.tick_params(labelsize=7, length=0)
         axes.set_xlabel("expert", fontsize=8)
-    panels[0][0].set_ylabel("layer", fontsize=8)
-    figure.colorbar(image, ax=panels[0], label="share of a domain's tokens", shrink=0.9)
+    for axes in panels.flat[len(shares) :]:
+        axes.set_visible(False)
+    for row in panels:
+        row[0].set_ylabel("layer", fontsize=8)
+    figure.colorbar(image, ax=panels, label="share of a domain's tokens", shrink=0.9)
     path = run_dir / "routing.png"
     with atomic_write(path, binary=True) as file:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})

@@ -17,7 +17,6 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,9 @@ from attunement.records import TrainedModel
 from attunement.storage.files import content_hash, exclusive, file_hash, read_json, read_jsonl, write_json, write_jsonl
 from attunement.training.card import write_card
 from attunement.training.data import load_examples
-from attunement.training.folder import environment
+from attunement.training.folder import environment, write_state
 from attunement.training.held_out import SideScores, figures, log_probabilities
+from attunement.training.loop import ALL_DONE, Position
 from attunement.training.pairs import Pair, encode_pair, read_pairs, split
 from attunement.training.recovery import Divergence
 from attunement.training.trl_trainers import require_trl, steps_of, tune
@@ -114,7 +114,8 @@ class PreferenceTuning:
         (folder / "checkpoints" / name).mkdir(parents=True)
         model.write_files(folder / "checkpoints" / name)
         self._describe(folder, model, material, pairs, name)
-        self._write_run(folder, name, metrics)
+        state = Position(step=int(metrics["steps"]), best=name, last=name, stopped=ALL_DONE)
+        write_state(folder, "finished", state, metrics)
         write_card(folder, self.out.name)
 
     def _material(self, model: MoEModel, tokenizer: Any, rows: list[dict[str, Any]]) -> _Material:
@@ -206,22 +207,6 @@ class PreferenceTuning:
         for pair in learned:
             kind = str(pair.row.get("licence") or "")
             yield {**{n: pair.row[n] for n in ("id", "source", "conversation_id")}, "licence": kind, "licence_class": kind}
-
-    def _write_run(self, folder: Path, name: str, metrics: dict[str, float]) -> None:
-        write_json(
-            folder / "run.json",
-            {
-                "key": self.key,
-                "status": "finished",
-                "stopped": "all steps done",
-                "step": int(metrics["steps"]),
-                "best": name,
-                "last": name,
-                "metrics": metrics,
-                "adjusted": {},
-                "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        )
 
 
 def _flat(told: dict[str, Any]) -> dict[str, float]:

@@ -4,10 +4,9 @@ A run is a folder:
 
     config.json        model and training settings, and what the run made of them
     dataset.json       the hash of the data it saw (`attune data withdraw` looks here)
-    environment.json   versions, device, threads
-    tensorboard/       the same for TensorBoard (`training.tensorboard`)
-    examples.jsonl     id, source and conversation of every example it may have seen (`attune train list --contains`)
-    metrics.jsonl      one line a step
+    environment.json   versions, commit, device, threads
+    examples.jsonl     id, source, conversation and licence of every example it may have seen (`attune train list --contains`)
+    metrics.jsonl      one line a step; tensorboard/ the same for TensorBoard (`training.tensorboard`)
     events.jsonl       what went wrong, and what was done about it
     checkpoints/       the best and the newest: adapter.safetensors, moe.json, state.safetensors, state.json, checksums.json
     run.json           status, best checkpoint, figures
@@ -139,6 +138,7 @@ class TrainingSystem:
             micro_batch_tokens=config.micro_batch_tokens,
         )
         plan = Plan.of(config, batches.steps_per_epoch)
+        draws_domains = len({e.domain for e in examples} - {-1}) > 1
         describe(self.run_dir, self.key(model.config, config, dataset), model, config, plan, dataset, len(examples))
         if not self.quiet:
             Console(stderr=True, highlight=False).print(f"  schedule: {plan.told(config)}", soft_wrap=True)
@@ -146,8 +146,7 @@ class TrainingSystem:
             model.enable_checkpointing()
         with _signals() as interrupted, self._progress() as progress:
             while True:
-                tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events)
-                tuning.draws_domains = len({e.domain for e in examples} - {-1}) > 1
+                tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events, draws_domains=draws_domains)
                 batches.first_step = self._position.step
                 batches.micro_batch_size = self._adjusted.micro_batch_size or config.micro_batch_size
                 journal = Journal(
@@ -262,7 +261,7 @@ class TrainingSystem:
         self._checkpoints.prune(tuning.position.best)  # only after run.json names the new ones
 
     def _write_state(self, status: str) -> None:
-        write_state(self.run_dir, status, self._position, to_dict(self._adjusted))
+        write_state(self.run_dir, status, self._position, figures(self._position), to_dict(self._adjusted))
 
     def _validation_loss(self, model: MoEModel, examples: list[Example], size: int, tokens: int) -> float | None:
         """Mean loss per learned token, in nats; None without examples."""

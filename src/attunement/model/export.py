@@ -166,7 +166,9 @@ class Export:
         else:
             first = self._trained(f"{block}.{part.removesuffix('_proj')}_b", expert)
             second = self._trained(f"{block}.gate_up_a", ("gate_proj", "up_proj").index(part), expert)
-        return self.scale * first.T @ second
+        own = self.scale * first.T @ second
+        shared = f"{block}.dense.{part}"  # what the experts have in common, if anything, is a part of each
+        return own + self._product(f"{shared}.b", f"{shared}.a") if self.settings.shared_rank else own
 
     # --- writing ----------------------------------------------------------------------------------------
 

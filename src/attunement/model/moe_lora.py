@@ -120,7 +120,8 @@ class MoEModel(nn.Module):
         """A feed-forward that has the right parts but does something else with them must not pass silently."""
         block = self._layers[0].mlp
         projection = block.dense.gate_proj
-        weight = (projection.dense if isinstance(projection, LoRALinear) else projection).weight
+        own: Any = projection.dense if isinstance(projection, LoRALinear) else projection
+        weight: Tensor = own.weight
         if weight.is_meta or not weight.is_floating_point():
             return
         probe = torch.linspace(-1, 1, 2 * block.router.in_features, device=weight.device, dtype=weight.dtype).view(1, 2, -1)

@@ -121,7 +121,9 @@ class ModelSettings(Section):
     lora_rank: int = Field(_MODEL.lora_rank, ge=1, description="Rank of each adapter.")
     attention_rank: int = Field(_MODEL.attention_rank, ge=0, description="Rank of attention's adapters; 0 is `lora_rank`.")
     shared_rank: int = Field(
-        _MODEL.shared_rank, ge=0, description="Rank of an adapter that all experts have in common and every token trains; 0 is none."
+        _MODEL.shared_rank,
+        ge=0,
+        description="Rank of an adapter that all experts have in common and every token trains; 0 is none.",
     )
     lora_alpha: int = Field(_MODEL.lora_alpha, ge=1, description="Scale: an adapter counts alpha / rank.")
     dropout: float = Field(

@@ -276,7 +276,7 @@ JUDGES: Mapping[str, Judge] = {
         Judge(
             "need",
             "what would help a client now: to be heard, or to look at a thought",
-            Shape(NEEDS),
+            Shape(NEEDS, reads="reply"),
             (Source("written/need", "R", lambda _: written_needs()),),
             blank="listening",
         ),

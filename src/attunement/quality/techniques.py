@@ -57,14 +57,19 @@ def annomi_techniques(data: Path) -> list[Example]:
 def written_techniques() -> list[Example]:
     """Turns written for this project; in a scene every technique answers the same client, so that no topic tells a technique."""
     return [
-        Example(row["text"], (row["technique"],), row["scene"], "written/technique", "R", (row["before"],) if row["before"] else ())
+        Example(
+            row["text"], (row["technique"],), row["scene"], "written/technique", "R", (row["before"],) if row["before"] else ()
+        )
         for row in written("technique")
     ]
 
 
 def written_needs() -> list[Example]:
     """Clients' turns written for this project, both needs on each theme, so that no theme tells a need."""
-    return [Example(row["text"], (row["need"],), row["scene"], "written/need", "R") for row in written("need")]
+    return [
+        Example(row["text"], (row["need"],), row["scene"], "written/need", "R", (row["before"],) if row["before"] else ())
+        for row in written("need")
+    ]
 
 
 def session_techniques() -> list[Example]:

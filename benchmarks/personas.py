@@ -67,7 +67,7 @@ def main() -> None:
 def technique() -> dict[str, Any]:
     """AnnoMI has no validation: where the tagger says so, it counts as other."""
     judge = JUDGES["technique"]
-    examples, found, wanted, _ = bench.cross_validated(judge, "annomi")
+    examples, found, wanted, _ = bench.cross_validated(judge, "annomi", data=bench.DATA)
     every = annomi_techniques(bench.DATA)
     own, head = bench.shipped(judge, every)
     base = bench.baseline(examples, judge.shape.classes)

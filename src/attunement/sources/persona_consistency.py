@@ -238,7 +238,8 @@ def interval(techniques: NDArray[np.float64], name: str) -> tuple[float, float, 
     inside = float(techniques[:, columns].sum())
     n = len(techniques)
     low, high = beta.ppf(((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2), inside + 0.5, n - inside + 0.5)
-    return inside / n, float(low), float(high)
+    mean = inside / n
+    return mean, min(float(low), mean), max(float(high), mean)
 
 
 def _style(persona: Persona, words: NDArray[np.float64], place: int) -> list[Finding]:

@@ -177,19 +177,18 @@ def checked(kind: type[Model], data: Any, where: str) -> Model:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        fault = error.errors()[0]
+        fault = max(error.errors(), key=lambda one: one["type"] == "extra_forbidden")  # a misspelt key is also a missing one
         place = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            known = sorted({str(name) for e in error.errors() if e["type"] == "missing" for name in e["loc"][-1:]} | _keys(kind))
-            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(str(fault["loc"][-1]), _keys(kind), n=1, cutoff=0.5)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise DataError(f"{where}: there is no key '{place}'{hint}") from error
         raise DataError(f"{where}: {f'{place}: ' if place else ''}{fault['msg'].removeprefix('Value error, ')}") from error
 
 
-def _keys(kind: type[BaseModel]) -> set[str]:
-    """The keys of `kind` and of the models inside it."""
-    return set(kind.model_fields) | {"move", "technique", "at_most", "rules", "client", "therapist", "target", "low", "high"}
+def _keys(kind: type[BaseModel]) -> list[str]:
+    """The keys of `kind` and of the models that may stand inside it."""
+    return sorted({name for model in (kind, Share, Words, Forbidden, Exchange) for name in model.model_fields})
 
 
 def _must_be_one_of(name: str, known: tuple[str, ...], what: str) -> None:

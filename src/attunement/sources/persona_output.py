@@ -29,7 +29,7 @@ DISPERSION_SAMPLE = 400
 
 
 def write(made: Made, judges: Judges, folder: Path, *, provider: str, seed: int) -> dict[str, Any]:
-    """Writes the four files, whole or not at all each; returns the report."""
+    """Writes the files, each whole or not at all; returns the report."""
     report = {
         "provider": provider,
         "seed": seed,
@@ -45,10 +45,10 @@ def write(made: Made, judges: Judges, folder: Path, *, provider: str, seed: int)
         "dialogues": {d.dialogue_id: told(made.reports[d.dialogue_id]) for d in (*made.kept, *made.rejected)},
     }
     write_jsonl(folder / "conversations.jsonl", (record(d, made.reports[d.dialogue_id]) for d in made.kept))
-    write_jsonl(
-        folder / "rejected.jsonl",
-        ({**record(d, made.reports[d.dialogue_id]), "reasons": made.reports[d.dialogue_id].reasons} for d in made.rejected),
-    )
+    (folder / "rejected.jsonl").unlink(missing_ok=True)  # an empty one would count as a file that cannot be read
+    if made.rejected:
+        rows = ({**record(d, made.reports[d.dialogue_id]), "reasons": made.reports[d.dialogue_id].reasons} for d in made.rejected)
+        write_jsonl(folder / "rejected.jsonl", rows)
     write_json(folder / "report.json", report)
     write_text(folder / "source.toml", recipe(provider))
     return report

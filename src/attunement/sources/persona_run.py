@@ -21,7 +21,9 @@ OFFLINE = "offline"
 def provider_named(name: str) -> Provider | None:
     """The provider behind `--provider`; None for `offline`. Raises `ConfigError` for any other."""
     if name != OFFLINE:
-        raise ConfigError(f"there is no provider '{name}' for personas: give offline, or a Provider to DualPersonaTrainer in Python")
+        raise ConfigError(
+            f"there is no provider '{name}' for personas: give offline, or a Provider to DualPersonaTrainer in Python"
+        )
     return None
 
 

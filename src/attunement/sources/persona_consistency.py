@@ -38,7 +38,7 @@ CONFIDENCE = 0.9
 """Of the intervals: both sides together leave 10 % out."""
 TURN_ODDS, SEGMENT_ODDS = 2.0, 1.0
 """Log odds, of a turn and mean over a stretch's turns, from which another persona is named; set on six of the twelve scenarios, where
-no turn reaches 1 that is its persona's own and 92 % of the others reach 2."""
+no turn reaches 1 that is its persona's own and 93 % of the others reach 2."""
 NEUTRAL = 0.5
 """Probability of `other` (greetings, closings) from which a turn by itself is nobody's."""
 UNNEEDED = 0.25

@@ -1,7 +1,7 @@
 """How personas sound beside one another: learnt from the example turns of their files, by vectors and techniques, not by words.
 
 A small softmax regression over a turn's sentence vector (d) and its eight technique probabilities. With 14 examples a persona it names
-the right one for 96 % of the turns of the written scenarios, which are no examples (benchmarks/results/sources-personas.json).
+the right one for 95 % of the turns of the written scenarios, which are no examples (benchmarks/results/sources-personas.json).
 """
 
 from __future__ import annotations

@@ -23,9 +23,10 @@ from attunement.errors import DataError, ModelError
 from attunement.model.moe_lora import MoEModel
 from attunement.records import ModelConfig
 from attunement.storage.files import read_json, read_jsonl
+from attunement.training.checkpoints import Checkpoints
 from attunement.training.data import dataset_of
 from attunement.training.loop import Plan
-from attunement.training.recovery import Divergence, LossGuard
+from attunement.training.recovery import Divergence, Events, LossGuard
 from attunement.training.system import TrainingSystem
 from conftest import TINY_MODEL, TINY_TRAINING, write_tiny_dataset
 
@@ -249,6 +250,49 @@ def test_a_second_divergence_forgets_the_unstable_checkpoint(
     assert [row["checkpoint"].rpartition("-")[2] for row in rows] == ["000012", "000006"]
     assert [name.rpartition("-")[2] for name in left[0]] == ["000006"]
     assert read_json(run / "run.json")["status"] == "finished"
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing in the package catches it."""
+
+
+def test_a_run_that_is_killed_after_going_back_knows_what_was_adjusted(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice back, then killed before the next checkpoint: `run.json` has rate and retries, and names what is there."""
+    run = tmp_path / "run"
+
+    def error(call: int) -> BaseException | None:
+        return Divergence("loss nan") if call in (27, 29) else Killed() if call == 31 else None
+
+    system = TrainingSystem(run)
+    failing(system.initialize_model(TINY_MODEL), error, monkeypatch)
+    with pytest.raises(Killed):
+        system.train(dataset_of(tiny_dataset), TINY_TRAINING)
+    state = read_json(run / "run.json")
+    assert state["status"] == "running" and state["step"] == 6
+    assert state["adjusted"] == {"micro_batch_size": 0, "rate_factor": 0.25, "extra_hours": 0.0, "retries": 2}
+    assert {state["best"], state["last"]} == {path.name for path in (run / "checkpoints").iterdir()}
+    again = TrainingSystem(run)
+    again.initialize_model(TINY_MODEL)
+    assert again.train(dataset_of(tiny_dataset), TINY_TRAINING).checkpoint.is_dir()
+    rows = list(read_jsonl(run / "metrics.jsonl"))
+    assert [row["step"] for row in rows] == list(range(1, 19))
+    assert rows[6]["learning_rate"] < 0.26 * rows[5]["learning_rate"]
+
+
+def test_what_a_run_may_go_back_to_keeps_its_best(tmp_path: Path) -> None:
+    """The newest is the best now, the one before it stood when an older one was: that must not be gone after going back."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints", Events(tmp_path))
+    names = [f"epoch-001-step-{step:06d}" for step in (1, 2, 3, 4)]
+    for name, best in zip(names, (0, 1, 1, 3), strict=True):
+        (checkpoints.folder / name).mkdir(parents=True)
+        (checkpoints.folder / name / "state.json").write_text(json.dumps({"best": names[best]}))
+    checkpoints.prune(names[3])
+    assert checkpoints.names() == [names[3], names[2], names[1]]
+    (checkpoints.folder / names[2] / "state.json").write_text("{torn")
+    checkpoints.prune(names[3])
+    assert checkpoints.names() == [names[3], names[2]]
 
 
 def test_a_rate_far_too_high_ends_with_advice(tiny_dataset: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ A run is a folder:
     examples.jsonl     id, source, conversation and licence of every example it may have seen (`attune train list --contains`)
     metrics.jsonl      one line a step; tensorboard/ the same for TensorBoard (`training.tensorboard`)
     events.jsonl       what went wrong, and what was done about it
-    checkpoints/       the best and the newest: adapter.safetensors, moe.json, state.safetensors, state.json, checksums.json
+    checkpoints/       the newest and the best: adapter.safetensors, moe.json, state.safetensors, state.json, checksums.json
     run.json           status, best checkpoint, figures
     mixture.json       how often each source share was seen; routing.json which experts served which domain
     loss.png routing.png training.html model_card.md
@@ -200,6 +200,7 @@ class TrainingSystem:
         self._position = self._checkpoints.newest(before=self._position.last if again else "")
         self._position.elapsed_seconds = elapsed  # what was in vain counts for the window, too
         self._rolled_back_to = self._position.last
+        self._write_state("running")  # before anything is removed: a run that is killed now knows what was adjusted
         self._checkpoints.forget_after(self._position.last)
         if not self._position.last:
             tuning.model.load_adapter(self._fresh)

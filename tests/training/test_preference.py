@@ -23,6 +23,7 @@ from attunement.training.held_out import SideScores, figures, log_probabilities
 from attunement.training.pairs import encode_pair, read_pairs, split
 from attunement.training.preference import PreferenceTuning
 from attunement.training.runs import differences, runs_in
+from attunement.training.unfinished import Unfinished
 
 DAYS = ("Monday", "winter", "my birthday", "the move", "June", "the exam", "Friday", "spring")
 FEELINGS = ("sad", "low", "tired", "angry", "lonely")
@@ -98,7 +99,7 @@ def test_the_reference_and_the_routers_are_left_alone(tuned: Path, tiny_run: Pat
     assert len(learned) == 30 and told["reward"] == written["reward"] and told["likelihood"] == written["likelihood"]
 
 
-def test_the_reference_is_what_trl_computes(tiny_run: Path, pairs: Path) -> None:
+def test_the_reference_is_what_trl_computes(tiny_run: Path, pairs: Path, tmp_path: Path) -> None:
     """Padded rows in TRL's own forward pass, and packed ones in ours, give the same log-probabilities."""
     pytest.importorskip("trl", reason="TRL is not installed: pip install 'attunement[prefer]'")
     from rich.progress import Progress
@@ -112,11 +113,11 @@ def test_the_reference_is_what_trl_computes(tiny_run: Path, pairs: Path) -> None
     kept: list[Any] = []
     real = trl_trainers._dpo
 
-    def spied(progress: Progress) -> Any:
-        kind, config, row = real(progress)
+    def spied(progress: Progress, unfinished: Unfinished) -> Any:
+        kind, config, row = real(progress, unfinished)
 
         class Seen(kind):  # type: ignore[misc]
-            def train(self) -> None:
+            def train(self, **_: Any) -> None:
                 kept.append(self.train_dataset)
                 self.state.global_step = 0
 
@@ -124,7 +125,10 @@ def test_the_reference_is_what_trl_computes(tiny_run: Path, pairs: Path) -> None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trl_trainers, "_dpo", spied)
-        trl_trainers.tune(model, tokenizer, sides, QUICK, progress=Progress(disable=True), write=lambda row: None)
+        watch = trl_trainers.Watch(lambda row: None, dict)
+        trl_trainers.tune(
+            model, tokenizer, sides, QUICK, progress=Progress(disable=True), unfinished=Unfinished(tmp_path, "x"), watch=watch
+        )
     for place, side in enumerate(("chosen", "rejected")):
         assert kept[0][f"ref_{side}_logps"] == pytest.approx(list(ours.sums[:, place]), abs=1e-3)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.adapter_state().items())

@@ -16,6 +16,7 @@ A run is a folder:
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
@@ -144,7 +145,7 @@ class TrainingSystem:
             Console(stderr=True, highlight=False).print(f"  schedule: {plan.told(config)}", soft_wrap=True)
         if config.gradient_checkpointing:
             model.enable_checkpointing()
-        with _signals() as interrupted, self._progress() as progress:
+        with noted_signals() as interrupted, self._progress() as progress:
             while True:
                 tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events, draws_domains=draws_domains)
                 batches.first_step = self._position.step
@@ -157,6 +158,7 @@ class TrainingSystem:
                     progress=progress,
                     board=(board := Board(self.run_dir, self._position.step) if config.tensorboard else None),
                 )
+                gc.collect()  # what a step that failed for memory held lies in cycles with its trainer
                 try:
                     self._fit(tuning, journal, batches)
                     break
@@ -312,7 +314,7 @@ class TrainingSystem:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def noted_signals() -> Iterator[list[int]]:
     """Inside the block the first SIGINT or SIGTERM is noted in the list; a second one ends the process at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():

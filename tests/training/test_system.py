@@ -310,9 +310,9 @@ def test_a_window_that_is_over_can_be_extended(tiny_dataset: Path, tmp_path: Pat
         if extended:
             system.extend(2.0)
         system.initialize_model(TINY_MODEL)
-        system.train(dataset_of(tiny_dataset), replace(TINY_TRAINING, max_duration_hours=1e-9))
+        system.train(dataset_of(tiny_dataset), replace(TINY_TRAINING, max_steps=7, max_duration_hours=1e-9))
         state = read_json(run / "run.json")
-        assert (state["step"], state["stopped"]) == ((18, "all steps done") if extended else (1, "the training window is over"))
+        assert (state["step"], state["stopped"]) == ((7, "all steps done") if extended else (1, "the training window is over"))
     assert events_of(run) == [("window", 1)]
     with pytest.raises(DataError, match=r"another reason than time \(all steps done\)"):
         TrainingSystem(run).extend(1.0)

@@ -187,8 +187,8 @@ def _dpo(progress: Progress, unfinished: Unfinished) -> tuple[Any, Any, Callable
                 batch = self._prepare_inputs(self.data_collator(rows))
                 found.append(torch.stack(self.compute_ref_log_probs(self.model, batch)))
                 progress.advance(task, len(rows))
-            rows = torch.cat(found, 1)
-            unfinished.keep_reference({f"ref_{side}_logps": values for side, values in zip(SIDES, rows, strict=True)})
+            sides = zip(SIDES, torch.cat(found, 1), strict=True)
+            unfinished.keep_reference({f"ref_{side}_logps": values for side, values in sides})
             return self._precompute_ref_logps(dataset, name, batch_size)
 
     def config(**arguments: Any) -> Any:

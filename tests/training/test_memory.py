@@ -65,9 +65,9 @@ def test_memory_used_up_halves_the_micro_batches_and_goes_on_from_the_checkpoint
     events, run = list(read_jsonl(tmp_path / "limited" / "events.jsonl")), read_json(tmp_path / "limited" / "run.json")
     for event in events:
         assert (event["kind"], event["step"]) == ("out_of_memory", 2) and event["checkpoint"].endswith("-000002")
-        assert "allocate memory" in event["reason"] or event["reason"] == "MemoryError"
-    # By how much less a step of 4 takes depends on the allocator: one halving or two.
-    assert len(events) in (1, 2) and run["adjusted"]["micro_batch_size"] == 8 >> len(events)
+        assert "allocate memory" in event["reason"].lower() or event["reason"] == "MemoryError"
+    # By how much less a step of 4 takes depends on the allocator: one halving or more.
+    assert len(events) in (1, 2, 3) and run["adjusted"]["micro_batch_size"] == 8 >> len(events)
     assert run["status"] == "finished" and run["adjusted"]["rate_factor"] == 1.0 and run["adjusted"]["retries"] == len(events)
     found, wanted = (list(read_jsonl(tmp_path / name / "metrics.jsonl")) for name in ("limited", "plain"))
     assert [row["step"] for row in found] == [1, 2, 3]
@@ -81,6 +81,7 @@ def test_memory_used_up_halves_the_micro_batches_and_goes_on_from_the_checkpoint
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("unable to mmap 2780408 bytes from file <state.safetensors>: Cannot allocate memory (12)"), True),
         (MemoryError(), True),
         (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
         (OSError("out of memory"), False),

@@ -224,6 +224,9 @@ class PreferenceSettings(Section):
     micro_batch_size: int = Field(4, ge=1, description="Pairs in one forward pass; the rest is accumulated.")
     max_steps: int = Field(0, ge=0, description="Stop after this many steps; 0 means no limit.")
     max_length: int = Field(512, ge=16, description="Longest prompt with reply in tokens; capped at the model's context.")
+    checkpoint_interval: int = Field(
+        50, ge=1, description="Steps between two checkpoints, with each of which the held-out pairs are measured."
+    )
     seed: int = Field(17, description="Seed of the order, of the split and of the intervals.")
     held_out_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the pairs, by whole conversations, that is only measured; 0 measures nothing."

@@ -36,6 +36,8 @@ SHARD_BYTES = 2_000_000_000
 """Of a file of the export; with a layer's tensors, what the memory must hold."""
 MANIFEST = "attunement.json"
 FORMATS = ("hf-moe", "adapter", "merged-dense")
+CAUTION = "**Not a medical device, and no replacement for a clinician.**"
+"""What every card of a model says: an export's, and that of the run which it comes from."""
 
 Progress = Callable[[int, int], None]
 
@@ -328,7 +330,7 @@ def card(facts: Mapping[str, Any]) -> str:
                 if "NC" in facts.get("pairs_licences", [])
                 else []
             ),
-            "**Not a medical device, and no replacement for a clinician.** Served without the safety gate of `attune serve`,",
+            f"{CAUTION} Served without the safety gate of `attune serve`,",
             "nothing stands between its words and a person in distress.",
             "",
         ]

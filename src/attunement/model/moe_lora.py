@@ -152,13 +152,13 @@ class MoEModel(nn.Module):
             self._selected = targets != -100
         routing = self._routing
         routing.mask, routing.domains, routing.observe = attention_mask, domains, True
-        routing.losses.clear()
         try:
             logits = self._logits(input_ids, attention_mask, lengths)
+            found = list(routing.losses.values())
         finally:
             selected, self._selected = self._selected, None
             routing.mask, routing.domains, routing.observe = None, None, False
-        found = list(routing.losses.values())
+            routing.losses.clear()  # they hold the whole pass, also one that failed for memory
         parts = torch.stack(found).mean(0) if found else torch.zeros(3, device=logits.device)
         router_loss = (parts * self._router_weights.to(parts.device)).sum()
         if targets is None:

@@ -234,7 +234,10 @@ def tuned(embedder: Embedder) -> tuple[Tiling, float]:
 def measure_segments() -> None:
     embedder, rng = Embedder(), random.Random(5)
     setting, score = tuned(embedder)
-    figures: dict[str, Any] = {"machine": machine.describe(), "tuned_on_sociology": {"setting": asdict(setting), "pk": round(score, 4)}}
+    figures: dict[str, Any] = {
+        "machine": machine.describe(),
+        "tuned_on_sociology": {"setting": asdict(setting), "pk": round(score, 4)},
+    }
     for name, within in (("sections_of_different_modules", False), ("sections_of_one_module", True)):
         cases = lectures("psychology", within=within)
         vectors = [embedder.encode(case[0]) for case in cases]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from attunement.embedding import Embedder
+from attunement.quality.panel import Judges
 from attunement.readers.files import discover, read
 from attunement.records import Conversation
 from attunement.sources.linking import Linker
@@ -68,12 +69,25 @@ def test_each_part_gets_questions_in_the_speakers_words(embedder: Embedder, link
 
 def test_a_talk_from_subtitles_becomes_a_transcript(embedder: Embedder, linker: Linker) -> None:
     folder = Path(__file__).parents[2] / "src" / "attunement" / "samples" / "conversations" / "talks"
-    found = [talk for file in discover([folder / "grief_is_not_a_staircase.vtt"]) for talk in read(file, max_record_bytes=1 << 20)]
+    found = [
+        talk for file in discover([folder / "grief_is_not_a_staircase.vtt"]) for talk in read(file, max_record_bytes=1 << 20)
+    ]
     assert isinstance(found[0], Conversation)
     transcript = transcript_of(found[0])
     pairs = integrate_expert_transcripts([transcript], linker, embedder)
     assert transcript.licence == found[0].origin.licence and pairs
     assert any("attunement:grief" in pair.metadata["about"] for pair in pairs)
+
+
+def test_a_passage_that_does_not_answer_is_left_out(embedder: Embedder, linker: Linker) -> None:
+    aside = (
+        "We sold the old bus for parts. The worry came later. " + "Wheels, doors and mirrors went to three garages in town. " * 4
+    )
+    talks = [Transcript("a", aside), Transcript("b", GRIEF)]
+    kept = integrate_expert_transcripts(talks, linker, embedder, judges=Judges())
+    assert {pair.metadata["transcript"] for pair in integrate_expert_transcripts(talks, linker, embedder)} == {"a", "b"}
+    assert {pair.metadata["transcript"] for pair in kept} == {"b"}
+    assert all(pair.semantic_score > 0 for pair in kept)
 
 
 def test_short_and_empty_talks(embedder: Embedder, linker: Linker) -> None:

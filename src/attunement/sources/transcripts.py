@@ -11,7 +11,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attunement.embedding import Embedder
@@ -28,7 +28,12 @@ MOST_QUESTIONS = 3
 PASSAGE_WORDS = 150
 """A passage goes on to the first whole sentence past this."""
 LEAST_WORDS = 25
-_ALONE = ("What should I know about {0}?", "Can you tell me more about {0}?", "How do you think about {0}?", "How would you explain {0}?")
+_ALONE = (
+    "What should I know about {0}?",
+    "Can you tell me more about {0}?",
+    "How do you think about {0}?",
+    "How would you explain {0}?",
+)
 _WITHIN = (
     "You were speaking about {1}. How does {0} come into it?", "What has {0} to do with {1}?",
     "In what you say about {1}, where does {0} belong?",
@@ -84,7 +89,8 @@ def integrate_expert_transcripts(
 ) -> list[QAPair]:
     """Questions on the parts of talks, answered in the speaker's words, with linked concepts in `metadata["concepts"]`.
 
-    `semantic_score` is the coherence of question and answer where `judges` are given, else 0.0. `metadata` holds `id`,
+    With `judges`, `semantic_score` is the coherence of question and answer, and pairs below the judge's operating point are left
+    out: a passage that only brushes a concept does not answer a question about it. Without, it is 0.0. `metadata` holds `id`,
     `question_type` (contextual), `transcript`, `segment`, `sentences` (first and last, of the talk), `about` (concept ids),
     `source`, `licence`, `speaker` and `title`.
     """
@@ -92,12 +98,10 @@ def integrate_expert_transcripts(
     pairs = [pair for transcript in transcripts for pair in _pairs(transcript, linker, embedder)]
     if judges:
         verdicts = judges.judge("coherence", [Item(pair.answer, (pair.question,)) for pair in pairs])
-        pairs = [_scored(pair, verdict.score) for pair, verdict in zip(pairs, verdicts, strict=True)]
+        least = judges.operating_point("coherence")
+        scored = zip(pairs, [verdict.score for verdict in verdicts], strict=True)
+        pairs = [replace(pair, semantic_score=score) for pair, score in scored if score >= least]
     return enrich_training_data(pairs, linker)
-
-
-def _scored(pair: QAPair, score: float) -> QAPair:
-    return QAPair(pair.question, pair.answer, pair.context, pair.source_type, score, pair.metadata)
 
 
 def _pairs(transcript: Transcript, linker: Linker, embedder: Embedder) -> list[QAPair]:
@@ -167,4 +171,6 @@ def _telling_phrase(part: Segment, spread: Mapping[str, int], parts: int) -> str
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in (w.strip(".,;:!?\"'()\u201c\u201d").lower() for w in text.split()) if word.isalpha() and len(word) > 5]
+    return [
+        word for word in (w.strip(".,;:!?\"'()\u201c\u201d").lower() for w in text.split()) if word.isalpha() and len(word) > 5
+    ]

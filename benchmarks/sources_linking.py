@@ -1,6 +1,6 @@
 """Linking and segmentation on real texts: `results/sources-linking.json`, `results/sources-segments.json`.
 
-    python benchmarks/sources_linking.py links|recall|segments
+    python benchmarks/sources_linking.py links|segments
     python benchmarks/sources_linking.py draw N       # N random links to label, with their texts, as JSON lines on the screen
 
 Precision: random links that the linker makes on texts whose hash is odd (those with an even hash served to set thresholds),

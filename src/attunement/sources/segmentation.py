@@ -19,6 +19,8 @@ from attunement.embedding import Vectors
 
 LONGEST_UNIT_WORDS, CUT_WORDS = 60, 25
 """A sentence longer than the first (captions have no full stops) is cut into pieces of the second."""
+LEAST_DEPTH = 1e-6
+"""Below it is rounding: a talk whose sentences are all alike has no boundary."""
 _SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+[\"')\u201d\u2019]*|\n|$)")
 
 
@@ -29,9 +31,9 @@ class Tiling:
     No segment is shorter than `shortest` sentences. Defaults: best Pk on the sociology book (`benchmarks/sources_linking.py`).
     """
 
-    window: int = 8
+    window: int = 12
     smooth: int = 1
-    strictness: float = 0.5
+    strictness: float = 1.5
     shortest: int = 6
 
 
@@ -53,7 +55,7 @@ def boundaries(vectors: Vectors, tiling: Tiling | None = None) -> list[int]:
     if len(vectors) < 2 * tiling.shortest:
         return []
     depth = _depths(_smoothed(_similarities(vectors, tiling.window), tiling.smooth))
-    least = float(depth.mean() + tiling.strictness * depth.std())
+    least = max(LEAST_DEPTH, float(depth.mean() + tiling.strictness * depth.std()))
     chosen: list[int] = []
     for gap in np.argsort(-depth, kind="stable"):  # the deepest first; later ones keep their distance
         place = int(gap) + 1

@@ -240,6 +240,8 @@ JUDGES: Mapping[str, Judge] = {
                 Source("written/bias", "R", lambda _: labelled.written_bias(), known="fold"),
                 Source("redditbias", "R", labelled.redditbias, needs="redditbias", known="fold"),
                 Source("counselchat", "R", labelled.plain_texts, needs="counselchat", known="fold"),
+                Source("goemotions", "R", labelled.unbiased_comments, needs="goemotions"),
+                Source("written/sessions", "R", lambda _: labelled.unbiased_turns(), known="fold"),
                 Source("crows-pairs", "SA", labelled.crows_texts, needs="crows-pairs"),
             ),
             positive=("biased",),

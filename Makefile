@@ -21,9 +21,9 @@ setup: ## Leave a ready .venv (once; about 2 GB)
 demo: setup ## Curate, train, evaluate, serve and ask, on the packaged samples (at most 5 minutes)
 	@$(OFFLINE) $(BIN)/attune demo --out demo $(ARGS)
 
-# More threads than two make the tests' tiny models slower, not faster.
+# Two processes of one thread: more threads make the tests' tiny models slower, and what a file's tests share is made once.
 test: setup ## Run all tests; fails under 90 % line coverage
-	@$(OFFLINE) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m pytest --cov $(ARGS)
+	@$(OFFLINE) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --cov -n $${TEST_PROCESSES:-2} --dist loadfile $(ARGS)
 
 check: ## Lint and check types (adds ruff and mypy to .venv)
 	@scripts/setup --dev

@@ -90,6 +90,23 @@ class QAPair:
 
 
 @dataclass(frozen=True)
+class EdgeCasePrompt:
+    """A scenario that a conversation is wanted for. `scenario` holds age, gender, culture, setting, history, attachment, speech and
+
+    course by name. `text` is what a language model is asked; it is empty where people have written the conversations.
+    """
+
+    prompt_id: str
+    category: str
+    difficulty_level: str
+    expected_challenges: Sequence[str]
+    clinical_review_required: bool
+    scenario: Mapping[str, str]
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True)
 class EdgeCaseExample:
     """A challenging client moment. `difficulty_level`: moderate, high or very_high."""
 

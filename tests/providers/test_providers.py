@@ -37,7 +37,9 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "")
 
 
-def opened(which: str, speaker: Speaker, folder: Path, *, budget: float | None = None, **settings: Any) -> tuple[Metered, list[float]]:
+def opened(
+    which: str, speaker: Speaker, folder: Path, *, budget: float | None = None, **settings: Any
+) -> tuple[Metered, list[float]]:
     address = speaker.address + ("/v1" if which in ("openai", "compatible") else "")
     given = {"model": "m", "base_url": "" if which == "compatible" else address, "timeout_seconds": 5.0, **settings}
     provider = open_provider(address if which == "compatible" else which, ProviderSettings(**given), folder, budget_usd=budget)
@@ -75,7 +77,13 @@ def test_asks_and_is_answered(which: str, tmp_path: Path) -> None:
     with speaking(after()) as speaker:
         provider, _ = opened(which, speaker, tmp_path)
         (found,) = ask(provider, request())
-    assert (found.text, found.model, found.prompt_tokens, found.completion_tokens, found.finish) == ("hello", "m-1", 10, 20, "stop")
+    assert (found.text, found.model, found.prompt_tokens, found.completion_tokens, found.finish) == (
+        "hello",
+        "m-1",
+        10,
+        20,
+        "stop",
+    )
     ((_, headers, body),) = speaker.asked
     assert body["model"] == "m" and "Be brief." in json.dumps(body) and "hi" in json.dumps(body)
     assert "python" not in headers["user-agent"].casefold()
@@ -130,7 +138,9 @@ def test_garbage_is_told(which: str, data: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ALL)
-@pytest.mark.parametrize(("status", "told"), [(401, "refused the key"), (404, "does not know"), (400, "answered 400"), (302, "redirect")])
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, "refused the key"), (404, "does not know"), (400, "answered 400"), (302, "redirect")]
+)
 def test_what_the_user_can_mend_is_not_tried_again(which: str, status: int, told: str, tmp_path: Path) -> None:
     answer = (status, {"location": "http://127.0.0.1:9/"}, b'{"error": {"message": "sk-very-secret is wrong"}}')
     with speaking(lambda *_: answer) as speaker:

@@ -27,6 +27,7 @@ BAND_ROWS = 4
 BUCKET_LIMIT = 24
 """Members of one bucket that are compared with each other; texts beyond are compared with these first ones only."""
 
+
 def text_key(text: str) -> int:
     """A 64-bit key that is equal for texts that differ in case, spaces and punctuation only."""
     return xxhash.xxh3_64_intdigest(" ".join(fold(text)).encode("utf-8", "surrogatepass"))

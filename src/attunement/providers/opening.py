@@ -42,11 +42,15 @@ def open_provider(wanted: str, settings: ProviderSettings, cache: Path, *, budge
 def _inner(wanted: str, settings: ProviderSettings) -> tuple[Provider, str]:
     url = wanted if "://" in wanted else ""
     if not url and wanted not in (*PAID, "ollama"):
-        raise ConfigError(f"there is no provider '{wanted}': they are offline, openai, anthropic, ollama, or an address (http...)")
+        raise ConfigError(
+            f"there is no provider '{wanted}': they are offline, openai, anthropic, ollama, or an address (http...)"
+        )
     address = url or settings.base_url or ADDRESSES.get(wanted, OLLAMA_ADDRESS)
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise ConfigError(f"'{address}' is no address of a provider: give one such as http://127.0.0.1:8000/v1, without a key in it")
+        raise ConfigError(
+            f"'{address}' is no address of a provider: give one such as http://127.0.0.1:8000/v1, without a key in it"
+        )
     key = _key(wanted if not url else "", settings)
     if key and parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ConfigError(f"a key is not sent to {parts.hostname} in the clear: use https")

@@ -13,7 +13,18 @@ from typing import Any
 from attunement.errors import AnswerError, MissingExtraError, ServiceError, TemporaryError
 from attunement.providers import Completion, Provider, Request
 
-TELLING = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async", "Retry-Count", "Read-Timeout", "Timeout")
+TELLING = (
+    "Lang",
+    "Package-Version",
+    "OS",
+    "Arch",
+    "Runtime",
+    "Runtime-Version",
+    "Async",
+    "Retry-Count",
+    "Read-Timeout",
+    "Timeout",
+)
 OVERLOADED = (408, 409, 425, 429)
 
 

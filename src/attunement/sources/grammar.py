@@ -173,11 +173,17 @@ def _named_wrongly(grammar: Grammar) -> Iterator[str]:
         yield from (f"the {kind} {name} stands there twice" for name in sorted({n for n in ids if ids.count(n) > 1}))
     for beat in grammar.beats:
         yield from (f"beat {beat.id} names the profile {p}, which is not there" for p in beat.profiles or () if p not in people)
-        yield from (f"beat {beat.id} names the beat {name} in `after`, which is not there" for name in beat.after if name not in names)
+        yield from (
+            f"beat {beat.id} names the beat {name} in `after`, which is not there" for name in beat.after if name not in names
+        )
         for text in (*beat.client, *beat.therapist):
             if not text.strip():
                 yield f"beat {beat.id} has an empty wording"
-            yield from (f"beat {beat.id} has the slot {{{s}}}, which nothing fills" for s in re.findall(r"\{(.*?)\}", text) if s not in SLOTS)
+            yield from (
+                f"beat {beat.id} has the slot {{{s}}}, which nothing fills"
+                for s in re.findall(r"\{(.*?)\}", text)
+                if s not in SLOTS
+            )
 
 
 def _order(grammar: Grammar) -> Iterator[str]:

@@ -71,7 +71,9 @@ def _deck(values: Sequence[str], rng: Random) -> Iterator[str]:
 
 def _makes_sense(drawn: dict[str, str]) -> bool:
     young = drawn["age_band"] == "adolescent"
-    if (drawn["setting"] == SCHOOL) > young or (drawn["setting"] == UNIVERSITY and drawn["age_band"] not in ("young_adult", "adult")):
+    if (drawn["setting"] == SCHOOL) > young or (
+        drawn["setting"] == UNIVERSITY and drawn["age_band"] not in ("young_adult", "adult")
+    ):
         return False
     return not (young and drawn["history"] in ("served in the army", "was referred by a court or an employer"))
 

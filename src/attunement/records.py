@@ -26,6 +26,9 @@ CRISIS_LEVELS = (
 )  # fmt: skip
 """Danger in a text: the steps of the C-SSRS screener, then the other kinds. `labelled` sets use these names."""
 
+REVIEW_MARK, REVIEW_REASONS = "clinical_review_required", "review_reasons"
+"""Metadata of a conversation that a clinician must see before any model learns from it, and why (codes, with spaces between)."""
+
 T = TypeVar("T")
 
 

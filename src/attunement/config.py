@@ -264,14 +264,17 @@ class ProviderSettings(Section):
     model: str = Field("", description="Name of the model, as the provider knows it; `--model` comes before it.")
     base_url: str = Field("", description="Address of openai, anthropic or ollama, where it is not the usual one.")
     key_variable: str = Field(
-        "", description="Name of the environment variable that holds the key; default OPENAI_API_KEY, ANTHROPIC_API_KEY, else none."
+        "",
+        description="Name of the environment variable that holds the key; default OPENAI_API_KEY, ANTHROPIC_API_KEY, else none.",
     )
     concurrency: int = Field(4, ge=1, le=256, description="Requests at the same time.")
     timeout_seconds: float = Field(120.0, gt=0, description="Longest wait for one answer.")
     max_retries: int = Field(4, ge=0, description="Further tries after 429, a 5xx, a time-out; Retry-After is honoured.")
     temperature: float = Field(0.9, ge=0, le=2, description="Of what is written.")
     max_tokens: int = Field(2400, ge=64, description="Longest answer in tokens.")
-    prompt_usd_per_million: float = Field(0.0, ge=0, description="Price of a million prompt tokens, for the account and the budget.")
+    prompt_usd_per_million: float = Field(
+        0.0, ge=0, description="Price of a million prompt tokens, for the account and the budget."
+    )
     completion_usd_per_million: float = Field(0.0, ge=0, description="Price of a million tokens that are written.")
 
 

@@ -22,7 +22,10 @@ MARKED = [
 ]
 PLAIN = [
     {"role": "client", "text": "I got the job at the library and I keep waiting for them to find out that I am a fraud."},
-    {"role": "therapist", "text": "Part of you got the job and part of you waits to be found out. What does the fraud voice say?"},
+    {
+        "role": "therapist",
+        "text": "Part of you got the job and part of you waits to be found out. What does the fraud voice say?",
+    },
 ]
 
 
@@ -30,7 +33,13 @@ def build(tmp_path: Path, *overrides: str, mark: Any = True) -> dict[str, Any]:
     rows = [{"turns": MARKED, "clinical_review_required": mark, "review_reasons": "category_x"}, {"turns": PLAIN}]
     source = tmp_path / "talks.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    fixed = (f"home={tmp_path / 'home'}", "data.validation_share=0", "data.test_share=0", "data.contextual_share=0", "data.min_coherence=0")
+    fixed = (
+        f"home={tmp_path / 'home'}",
+        "data.validation_share=0",
+        "data.test_share=0",
+        "data.contextual_share=0",
+        "data.min_coherence=0",
+    )
     DataPipeline(load_settings(overrides=(*fixed, *overrides)).settings, tmp_path / "out").process_datasets([source])
     report: dict[str, Any] = json.loads((tmp_path / "out" / "quality_report.json").read_text(encoding="utf-8"))
     return report
@@ -68,7 +77,9 @@ def test_released_only_where_the_settings_say_so_and_the_card_says_so(tmp_path: 
     assert len(list(read_held(tmp_path / "out"))) == 1  # still listed
 
 
-@pytest.mark.parametrize(("mark", "reasons"), [(False, 0), ("False", 0), ("no", 0), ("", 0), (True, 1), ("TRUE", 1), (1, 1), ("maybe", 1)])
+@pytest.mark.parametrize(
+    ("mark", "reasons"), [(False, 0), ("False", 0), ("no", 0), ("", 0), (True, 1), ("TRUE", 1), (1, 1), ("maybe", 1)]
+)
 def test_only_a_plain_no_is_none(mark: Any, reasons: int) -> None:
     origin = Origin("s", "f", "", "1", "", "none", "N")
     found = review_reasons(Conversation("c-1", (), origin, metadata={"clinical_review_required": mark}))

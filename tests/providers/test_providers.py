@@ -18,8 +18,6 @@ from attunement.providers import Completion, Message, Request
 from attunement.providers.cache import CompletionCache
 from attunement.providers.metered import Metered
 from attunement.providers.opening import open_provider
-
-sys.path.insert(0, str(Path(__file__).parent))
 from speaking import HANG, Answer, Speaker, said, speaking
 
 for sdk in ("openai", "anthropic", "ollama"):
@@ -106,7 +104,7 @@ def test_tries_again_after_what_the_provider_says(which: str, status: int, tmp_p
 def test_gives_up_with_one_line(which: str, tmp_path: Path) -> None:
     with speaking(lambda *_: (500, {}, b"<html>oops</html>")) as speaker:
         provider, _ = opened(which, speaker, tmp_path, max_retries=2)
-        with pytest.raises(TemporaryError, match="500.*3 tries") as caught:
+        with pytest.raises(TemporaryError, match=r"500.*3 tries") as caught:
             ask(provider, request())
     assert "\n" not in str(caught.value) and len(speaker.asked) == 3
     assert not list(tmp_path.rglob("*.json"))

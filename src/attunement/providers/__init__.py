@@ -59,5 +59,5 @@ class Provider(ABC):
     async def complete(self, request: Request) -> Completion:
         """Raises `ServiceError` when retries are used up, the budget is spent or the answer cannot be used."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - most have nothing to give back
         """Gives back connections; a closed provider answers no more."""

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,7 @@ class EdgeCaseGenerator:
         for conversation in conversations:
             category = self.categories[conversation.metadata["category"]]
             spoken = list(conversation.turns)
-            for before, turn in zip(spoken, spoken[1:], strict=False):
+            for before, turn in itertools.pairwise(spoken):
                 if (before.role, turn.role) == ("therapist", "client"):
                     example = EdgeCaseExample(
                         before.text, turn.text, PURPOSE, category.id, category.difficulty_level, tuple(category.expected_challenges),

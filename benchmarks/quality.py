@@ -161,6 +161,13 @@ def confidence_error(found: Any, wanted: Any) -> float:
     return calibration_error(found.max(1), (found.argmax(1) == wanted.argmax(1)).astype(float))
 
 
+def by_chance(score: Any, draws: int = 400) -> float:
+    """The calibration error that so many texts would show if every probability in `score` were exactly right."""
+    chance = np.random.default_rng(0)
+    found = [calibration_error(score, (chance.random(len(score)) < score).astype(float)) for _ in range(draws)]
+    return round(float(np.mean(found)), 4)
+
+
 def binary_of(name: str, source: str, leave_out: Callable[[Example], bool] = lambda _: False) -> dict[str, Any]:
     """A judge with a positive side on one public set: AUC."""
     judge = JUDGES[name]
@@ -172,7 +179,11 @@ def binary_of(name: str, source: str, leave_out: Callable[[Example], bool] = lam
     note_worst(f"{name}-{source}", examples, np.abs(score - positive) * kept, [f"{p:.3f}" for p in score])
     return {
         "examples": int(kept.sum()),
-        "trained": {"auc": auc(score[kept], positive[kept]), "calibration_error": calibration_error(score[kept], positive[kept])},
+        "trained": {
+            "auc": auc(score[kept], positive[kept]),
+            "calibration_error": calibration_error(score[kept], positive[kept]),
+            "calibration_error_if_exact": by_chance(score[kept]),
+        },
         "shipped": {"auc": auc(positive_side(judge, own, wanted)[0][kept], positive[kept])},
         "baseline": {"auc": auc(plain[kept], positive[kept])},
     }
@@ -248,6 +259,11 @@ def coherence() -> dict[str, Any]:
             }
             if name == "shipped":
                 out[name][kind]["calibration_error"] = calibration_error(np.concatenate([good, bad]), truth)
+        if name == "shipped":  # the judge does not know of which kind a misfit is: one of any kind to one fit
+            bad = np.concatenate([np.asarray(kinds[k])[i::3] for i, k in enumerate(("random", "same_topic", "nearest"))])
+            both = np.concatenate([good, bad])
+            out[name]["calibration_error"] = calibration_error(both, np.repeat([1.0, 0.0], [len(good), len(bad)]))
+            out[name]["calibration_error_if_exact"] = by_chance(both)
     return out
 
 
@@ -356,7 +372,7 @@ def unsafe() -> dict[str, Any]:
         "examples": len(examples),
         "shipped": {
             "macro_f1_6": macro(said, wanted), "macro_f1_safe_unsafe": macro(two.argmax(1), truth),
-            "calibration_error": calibration_error(two[:, 1], truth[:, 1]),
+            "calibration_error": calibration_error(two[:, 1], truth[:, 1]), "calibration_error_if_exact": by_chance(two[:, 1]),
         },
         "baseline": {"macro_f1_6": macro(plain.argmax(1), wanted), "macro_f1_safe_unsafe": macro(pair.argmax(1), truth)},
         "confusion": confusion(judge.shape.classes, said, wanted),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from attunement.storage.files import write_jsonl
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from attunement.config import EmbeddingSettings
     from attunement.model.moe_lora import MoEModel
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -37,6 +38,25 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     for name in [n for n in os.environ if n.startswith("ATTUNE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ATTUNE_HOME", str(tmp_path_factory.getbasetemp() / "attune-home"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_encoder() -> Iterator[None]:
+    """Half a second each time: the packaged encoder is built once for each setting. What an `Embedder` keeps stays its own."""
+    from attunement import embedding, onnx_encoder
+
+    built: dict[tuple[str, bool], embedding._Onnx] = {}
+    real = embedding._Onnx
+
+    def once(settings: EmbeddingSettings) -> embedding._Onnx:
+        key = settings.model_dump_json(), onnx_encoder.multiplies_in_8_bits()
+        if key not in built:
+            built[key] = real(settings)
+        return built[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "_Onnx", once)
+        yield
 
 
 def write_tiny_dataset(folder: Path, train: int = 48) -> Path:

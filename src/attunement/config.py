@@ -123,6 +123,12 @@ class ModelSettings(Section):
         _MODEL.context_length, ge=16, description="Longest sequence in tokens; capped at what the base supports."
     )
     lora_rank: int = Field(_MODEL.lora_rank, ge=1, description="Rank of each adapter.")
+    attention_rank: int = Field(_MODEL.attention_rank, ge=0, description="Rank of attention's adapters; 0 is `lora_rank`.")
+    shared_rank: int = Field(
+        _MODEL.shared_rank,
+        ge=0,
+        description="Rank of an adapter that all experts have in common and every token trains; 0 is none.",
+    )
     lora_alpha: int = Field(_MODEL.lora_alpha, ge=1, description="Scale: an adapter counts alpha / rank.")
     dropout: float = Field(
         _MODEL.dropout, ge=0, lt=1, description="Dropout before the adapters; over a sparse base only attention's."
@@ -222,6 +228,9 @@ class PreferenceSettings(Section):
     micro_batch_size: int = Field(4, ge=1, description="Pairs in one forward pass; the rest is accumulated.")
     max_steps: int = Field(0, ge=0, description="Stop after this many steps; 0 means no limit.")
     max_length: int = Field(512, ge=16, description="Longest prompt with reply in tokens; capped at the model's context.")
+    checkpoint_interval: int = Field(
+        50, ge=1, description="Steps between two checkpoints, with each of which the held-out pairs are measured."
+    )
     seed: int = Field(17, description="Seed of the order, of the split and of the intervals.")
     held_out_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the pairs, by whole conversations, that is only measured; 0 measures nothing."

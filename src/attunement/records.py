@@ -259,7 +259,8 @@ class ModelConfig:
     """The Mixture of LoRA experts. Defaults are the contract's; below the line, what it leaves open.
 
     `lora_alpha / lora_rank` scales each adapter. `target_modules` are the attention projections that get plain LoRA;
-    the feed-forward always becomes experts; a sparse base keeps its own number of them and `top_k`. `router_aux_loss` weighs load balancing (Fedus 2021: 0.01),
+    the feed-forward always becomes experts; a sparse base keeps its own number of them and `top_k`. `attention_rank` is theirs where
+    it is not `lora_rank`; `shared_rank` gives the experts an adapter in common, which every token trains. `router_aux_loss` weighs load balancing (Fedus 2021: 0.01),
     `router_z_loss` small logits (Zoph 2022: 0.001), `router_domain_loss` what draws a domain's tokens to its experts.
     `rope_scaling` lengthens the context (as Transformers names it), `quantization` holds the frozen base in 8 or 4 bits.
     """
@@ -275,6 +276,8 @@ class ModelConfig:
     base: str = "attunement-base"
     top_k: int = 2
     target_modules: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    attention_rank: int = 0
+    shared_rank: int = 0
     router_aux_loss: float = 0.01
     router_z_loss: float = 0.001
     router_domain_loss: float = 0.01
@@ -465,9 +468,13 @@ class ProgressReport:
 
 # --- to and from plain data -------------------------------------------------------------------------
 
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+
 
 def to_dict(record: Any) -> Any:
     """`record` as plain JSON-ready data: dataclasses, mappings, sequences, paths and times, all the way down."""
+    if type(record) in _PLAIN:  # nearly all there is: the checks below take ten times as long
+        return record
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         return {f.name: to_dict(getattr(record, f.name)) for f in dataclasses.fields(record)}
     if isinstance(record, Mapping):

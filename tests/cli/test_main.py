@@ -20,7 +20,16 @@ from conftest import write_tiny_dataset
 
 SAMPLES = Path(str(resources.files("attunement"))) / "samples" / "conversations"
 GOES_ON = "interrupted: the same command goes on where it was"
-ENDLESS = ("--set", "model.num_experts=2", "--set", "model.lora_rank=2", "--set", "training.epochs=1000")
+ENDLESS = (
+    "--set",
+    "model.num_experts=2",
+    "--set",
+    "model.lora_rank=2",
+    "--set",
+    "training.epochs=1000",
+    "--set",
+    "training.batch_size=4",
+)
 
 
 @contextmanager

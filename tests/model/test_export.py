@@ -68,11 +68,12 @@ def checkpoint_of(base: Any, folder: Path, config: ModelConfig = CONFIG, **savin
     return folder / "checkpoint"
 
 
+@pytest.mark.parametrize("shared_rank", [0, 5])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_export_gives_the_same_logits(family: str, tmp_path: Path) -> None:
+def test_the_export_gives_the_same_logits(family: str, shared_rank: int, tmp_path: Path) -> None:
     make, architecture = FAMILIES[family]
     torch.manual_seed(1)
-    checkpoint = checkpoint_of(make(), tmp_path)
+    checkpoint = checkpoint_of(make(), tmp_path, replace(CONFIG, shared_rank=shared_rank, attention_rank=shared_rank))
     written = Export(checkpoint).write(tmp_path / "out", shard_bytes=200_000)
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert len(set(index["weight_map"].values())) > 1 and index["metadata"]["total_size"] == written.bytes

@@ -78,8 +78,8 @@ def naive(block: ExpertFeedForward, x: Tensor) -> Tensor:
     weights, chosen = probabilities.topk(block.top_k, dim=-1)
     weights = weights / weights.sum(-1, keepdim=True)
     rows = []
-    for n, token in enumerate(tokens):
-        total = torch.zeros(tokens.shape[1], dtype=torch.float64)
+    for n, token in enumerate(tokens.split(1)):
+        total = torch.zeros(1, tokens.shape[1], dtype=torch.float64)
         for k in range(block.top_k):
             e = int(chosen[n, k])
             gate = dense.gate_proj(token) + scale * (token @ block.gate_up_a[0, e].double().T) @ block.gate_b[e].double()
@@ -88,14 +88,12 @@ def naive(block: ExpertFeedForward, x: Tensor) -> Tensor:
             down = dense.down_proj(hidden) + scale * (hidden @ block.down_a[e].double().T) @ block.down_b[e].double()
             total = total + weights[n, k] * down
         rows.append(total)
-    return torch.stack(rows).view(x.shape)
+    return torch.cat(rows).view(x.shape)
 
 
-@pytest.mark.parametrize("top_k", [1, 2, 4])
-def test_the_layer_is_its_definition_with_its_gradients(family: str, top_k: int) -> None:
-    from dataclasses import replace
-
-    block = trained(MoEModel(new_base(family), replace(CONFIG, top_k=top_k)))._layers[1].mlp
+@pytest.mark.parametrize(("top_k", "shared_rank"), [(1, 0), (2, 0), (4, 0), (2, 5)])
+def test_the_layer_is_its_definition_with_its_gradients(family: str, top_k: int, shared_rank: int) -> None:
+    block = trained(MoEModel(new_base(family), replace(CONFIG, top_k=top_k, shared_rank=shared_rank)))._layers[1].mlp
     x = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(2), requires_grad=True)
     out = block(x)
     parameters = [p for p in block.parameters() if p.requires_grad]
@@ -111,11 +109,12 @@ def test_the_layer_is_its_definition_with_its_gradients(family: str, top_k: int)
             torch.testing.assert_close(one.double(), other.double(), rtol=1e-4, atol=1e-6)
 
 
-def test_it_starts_as_its_base_to_the_bit(family: str) -> None:
+@pytest.mark.parametrize("shared_rank", [0, 5])
+def test_it_starts_as_its_base_to_the_bit(family: str, shared_rank: int) -> None:
     base = new_base(family)
     with torch.no_grad():
         before = base(IDS).logits
-        assert torch.equal(MoEModel(base, CONFIG).eval()(IDS).logits, before)
+        assert torch.equal(MoEModel(base, replace(CONFIG, shared_rank=shared_rank)).eval()(IDS).logits, before)
 
 
 def test_only_adapters_and_routers_learn(family: str) -> None:

@@ -39,6 +39,9 @@ def bench() -> list[dict[str, object]]:
         ("sessions", 60),
         ("content_type", 200),
         ("content_type_more", 200),
+        ("technique", 600),
+        ("technique_sessions", 60),
+        ("need", 300),
         ("bench", 500),
     ],
 )

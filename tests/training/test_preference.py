@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from attunement.training.held_out import SideScores, figures, log_probabilities
 from attunement.training.pairs import encode_pair, read_pairs, split
 from attunement.training.preference import PreferenceTuning
 from attunement.training.runs import differences, runs_in
+from attunement.training.unfinished import Unfinished
 
 DAYS = ("Monday", "winter", "my birthday", "the move", "June", "the exam", "Friday", "spring")
 FEELINGS = ("sad", "low", "tired", "angry", "lonely")
@@ -98,7 +102,7 @@ def test_the_reference_and_the_routers_are_left_alone(tuned: Path, tiny_run: Pat
     assert len(learned) == 30 and told["reward"] == written["reward"] and told["likelihood"] == written["likelihood"]
 
 
-def test_the_reference_is_what_trl_computes(tiny_run: Path, pairs: Path) -> None:
+def test_the_reference_is_what_trl_computes(tiny_run: Path, pairs: Path, tmp_path: Path) -> None:
     """Padded rows in TRL's own forward pass, and packed ones in ours, give the same log-probabilities."""
     pytest.importorskip("trl", reason="TRL is not installed: pip install 'attunement[prefer]'")
     from rich.progress import Progress
@@ -112,11 +116,11 @@ def test_the_reference_is_what_trl_computes(tiny_run: Path, pairs: Path) -> None
     kept: list[Any] = []
     real = trl_trainers._dpo
 
-    def spied(progress: Progress) -> Any:
-        kind, config, row = real(progress)
+    def spied(progress: Progress, unfinished: Unfinished) -> Any:
+        kind, config, row = real(progress, unfinished)
 
         class Seen(kind):  # type: ignore[misc]
-            def train(self) -> None:
+            def train(self, **_: Any) -> None:
                 kept.append(self.train_dataset)
                 self.state.global_step = 0
 
@@ -124,7 +128,10 @@ def test_the_reference_is_what_trl_computes(tiny_run: Path, pairs: Path) -> None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trl_trainers, "_dpo", spied)
-        trl_trainers.tune(model, tokenizer, sides, QUICK, progress=Progress(disable=True), write=lambda row: None)
+        watch = trl_trainers.Watch(lambda row: None, dict)
+        trl_trainers.tune(
+            model, tokenizer, sides, QUICK, progress=Progress(disable=True), unfinished=Unfinished(tmp_path, "x"), watch=watch
+        )
     for place, side in enumerate(("chosen", "rejected")):
         assert kept[0][f"ref_{side}_logps"] == pytest.approx(list(ours.sums[:, place]), abs=1e-3)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.adapter_state().items())
@@ -190,7 +197,7 @@ def test_orpo_learns_too(tiny_run: Path, pairs: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["divergence", "interrupt"])
-def test_what_ends_early_leaves_nothing_and_starts_again(
+def test_what_ends_early_leaves_no_run_and_starts_again(
     tiny_run: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     pytest.importorskip("trl", reason="TRL is not installed: pip install 'attunement[prefer]'")
@@ -208,17 +215,98 @@ def test_what_ends_early_leaves_nothing_and_starts_again(
             patch.setattr(trl_trainers._Told, "on_step_end", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 tuning.tune(pairs)
+            (unfinished,) = (path for path in out.parent.iterdir() if path != left)
+            assert unfinished.name == ".second.unfinished"
+            with pytest.raises(DataError, match="unfinished tuning with another run, settings or pairs: give the same again"):
+                PreferenceTuning(tiny_run, out, QUICK).tune(pairs)
         else:
             wild = PreferenceTuning(tiny_run, out, QUICK.model_copy(update={"learning_rate": 1e9}))
             with pytest.raises(ModelError, match=r"diverged.*nothing was written: take a lower preference\.learning_rate"):
                 wild.tune(pairs)
-    assert not left.exists() and list(out.parent.iterdir()) == []
+            assert list(out.parent.iterdir()) == []
     trained = tuning.tune(pairs)
-    assert trained.metrics["steps"] == 3
+    assert trained.metrics["steps"] == 3 and list(out.parent.iterdir()) == [out]
     stamp = (out / "run.json").stat().st_mtime_ns
     assert tuning.tune(pairs).metrics["steps"] == 3 and (out / "run.json").stat().st_mtime_ns == stamp
     with pytest.raises(DataError, match="holds another run: choose another --out"):
         PreferenceTuning(tiny_run, out, QUICK).tune(pairs)
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing in the package catches it."""
+
+
+def test_a_tuning_that_is_interrupted_and_killed_ends_with_the_same_bits(
+    tuned: Path, tiny_run: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps an epoch: SIGINT in step 3, killed at step 8 after the checkpoint of step 5, whose newer one is torn."""
+    from attunement.training import trl_trainers
+
+    out, real, steps = tmp_path / "run", trl_trainers._Told.on_log, list[int]()
+    unfinished = out.with_name(".run.unfinished")
+
+    def on_log(self: Any, args: Any, state: Any, control: Any, **others: Any) -> None:
+        real(self, args, state, control, **others)
+        steps.append(state.global_step)
+        if steps == [1, 2, 3]:
+            os.kill(os.getpid(), signal.SIGINT)
+        if state.global_step == 8 and len(steps) < 12:
+            raise Killed
+
+    monkeypatch.setattr(trl_trainers._Told, "on_log", on_log)
+    tuning = PreferenceTuning(tiny_run, out, QUICK.model_copy(update={"checkpoint_interval": 5}))
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune(pairs)
+    assert signal.getsignal(signal.SIGINT) is handler and not out.exists()
+    assert [path.name for path in (unfinished / "checkpoints").iterdir()] == ["step-000004"]
+    with pytest.raises(Killed):
+        tuning.tune(pairs)
+    kept = sorted(path.name for path in (unfinished / "checkpoints").iterdir())
+    assert kept == ["step-000004", "step-000005"]
+    assert not [path for path in unfinished.rglob("*") if path.suffix in (".pt", ".pth", ".bin", ".pkl")]
+    torn = unfinished / "checkpoints" / "step-000006"
+    shutil.copytree(unfinished / "checkpoints" / "step-000005", torn)
+    (torn / "state.safetensors").write_bytes(b"torn")
+    trained = tuning.tune(pairs)
+    assert steps == [1, 2, 3, 4, 4, 5, 6, 7, 8, 6, 7, 8, 9, 10, 11, 12, 12] and trained.metrics["steps"] == 12
+    first, again = weights(tuned), weights(out)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+    told, rows = (list(read_jsonl(run / "metrics.jsonl")) for run in (tuned, out))
+    assert [{name: row[name] for name in other} for other, row in zip(told, rows, strict=True)] == told
+    assert [row["step"] for row in rows if "held_out_accuracy" in row] == [5, 10]
+    assert read_json(tuned / "preference.json") == read_json(out / "preference.json")
+    assert not unfinished.exists() and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_tuning_that_is_killed_after_its_last_step_only_measures(
+    tuned: Path, tiny_run: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attunement.training import preference
+
+    out = tmp_path / "run"
+    tuning = PreferenceTuning(tiny_run, out, QUICK.model_copy(update={"max_steps": 5}))
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preference, "write_state", killed)
+        with pytest.raises(Killed):
+            tuning.tune(pairs)
+    before = (out.with_name(".run.unfinished") / "metrics.jsonl").read_text()
+    assert tuning.tune(pairs).metrics["steps"] == 5
+    assert (out / "metrics.jsonl").read_text() == before and before.count("\n") == 5
+
+
+def test_the_page_of_a_tuning_tells_what_it_was_worth(tuned: Path) -> None:
+    page = (tuned / "training.html").read_text(encoding="utf-8")
+    told = read_json(tuned / "preference.json")
+    assert not re.findall(r'(?:src|href)="(?!data:)', page) and page.count("data:image/png;base64,") == 1
+    assert "<h1>Training of preferred</h1>" in page and "tuned on preferences by\nDPO" in page
+    low, high = told["reward"]["accuracy_gain"][1:]
+    assert f"{low:+.3f} to {high:+.3f}" in page and f"{told['likelihood']['margin'][1]:.3f}" in page
+    assert (tuned / "preference.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_held_out_pairs_nothing_is_measured(tiny_run: Path, pairs: Path, tmp_path: Path) -> None:
@@ -227,6 +315,7 @@ def test_without_held_out_pairs_nothing_is_measured(tiny_run: Path, pairs: Path,
     command = ["train", "prefer", "--run", tiny_run, "--pairs", pairs, "--out", tmp_path / "run"]
     result = CliRunner().invoke(app, [*map(str, command), *(word for each in settings for word in ("--set", each))])
     assert result.exit_code == 0, (result.output, result.exception)
+    assert "so nothing was measured" in (tmp_path / "run" / "training.html").read_text()
     assert "no pairs, so nothing was measured" in result.stdout and "validation: loss" in result.stdout
     assert "reward_accuracy" not in read_json(tmp_path / "run" / "run.json")["metrics"]
 

@@ -84,7 +84,7 @@ def prefer(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tune a trained run on preference pairs; the new run stands when all is done. Needs the extra `prefer`.
+    """Tune a trained run on preference pairs; the same command goes on where it was. Needs the extra `prefer`.
 
     Example: `attune train prefer --run runs/first --pairs out/pairs.jsonl --out runs/preferred`
     """

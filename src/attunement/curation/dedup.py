@@ -35,7 +35,7 @@ def text_key(text: str) -> int:
 
 @cache
 def _empty(permutations: int) -> Any:
-    return MinHash(num_perm=permutations, seed=1, hashfunc=lambda data: xxhash.xxh32_intdigest(data))
+    return MinHash(num_perm=permutations, seed=1, hashfunc=xxhash.xxh32_intdigest)
 
 
 def signature(text: str, permutations: int) -> Signature:
@@ -44,7 +44,7 @@ def signature(text: str, permutations: int) -> Signature:
     last = max(1, len(words) - SHINGLE_WORDS + 1)
     shingles = {" ".join(words[i : i + SHINGLE_WORDS]).encode("utf-8", "surrogatepass") for i in range(last)}
     sketch = _empty(permutations).copy()
-    sketch.update_batch(sorted(shingles))
+    sketch.update_batch(shingles)
     return np.asarray(sketch.hashvalues).astype(np.uint32)
 
 

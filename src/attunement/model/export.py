@@ -36,6 +36,8 @@ SHARD_BYTES = 2_000_000_000
 """Of a file of the export; with a layer's tensors, what the memory must hold."""
 MANIFEST = "attunement.json"
 FORMATS = ("hf-moe", "adapter", "merged-dense")
+CAUTION = "**Not a medical device, and no replacement for a clinician.**"
+"""What every card of a model says: an export's, and that of the run which it comes from."""
 
 Progress = Callable[[int, int], None]
 
@@ -166,7 +168,9 @@ class Export:
         else:
             first = self._trained(f"{block}.{part.removesuffix('_proj')}_b", expert)
             second = self._trained(f"{block}.gate_up_a", ("gate_proj", "up_proj").index(part), expert)
-        return self.scale * first.T @ second
+        own = self.scale * first.T @ second
+        shared = f"{block}.dense.{part}"  # what the experts have in common, if anything, is a part of each
+        return own + self._product(f"{shared}.b", f"{shared}.a") if self.settings.shared_rank else own
 
     # --- writing ----------------------------------------------------------------------------------------
 
@@ -326,7 +330,7 @@ def card(facts: Mapping[str, Any]) -> str:
                 if "NC" in facts.get("pairs_licences", [])
                 else []
             ),
-            "**Not a medical device, and no replacement for a clinician.** Served without the safety gate of `attune serve`,",
+            f"{CAUTION} Served without the safety gate of `attune serve`,",
             "nothing stands between its words and a person in distress.",
             "",
         ]

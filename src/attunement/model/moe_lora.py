@@ -39,7 +39,8 @@ from attunement.model.sparse import SparseAdapters, sparse_blocks, with_own_expe
 from attunement.records import ModelConfig, from_dict, to_dict
 
 FAMILIES = "the Llama, Mistral, Qwen2 or Qwen3 families, or a sparse one (Mixtral, Qwen3-MoE, OLMoE)"
-FEED_FORWARD_PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+FEED_FORWARD_PARTS = (*PROJECTIONS, "act_fn")
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,6 @@ class MoEModel(nn.Module):
     def _adapt(self, number: int, layer: Any, generator: torch.Generator) -> None:
         config = self.config
         shared: dict[str, Any] = {
-            "rank": config.lora_rank,
             "scale": config.lora_alpha / config.lora_rank,
             "dropout": config.dropout,
             "routing": self._routing,
@@ -107,13 +107,21 @@ class MoEModel(nn.Module):
                 f"take a base of {FAMILIES}"
             )
         for name in config.target_modules:
-            setattr(layer.self_attn, name, LoRALinear(getattr(layer.self_attn, name), **shared))
-        layer.mlp = ExpertFeedForward(layer.mlp, layer=number, num_experts=config.num_experts, top_k=config.top_k, **shared)
+            rank = config.attention_rank or config.lora_rank
+            setattr(layer.self_attn, name, LoRALinear(getattr(layer.self_attn, name), rank=rank, **shared))
+        layer.mlp = ExpertFeedForward(
+            layer.mlp, layer=number, num_experts=config.num_experts, top_k=config.top_k, rank=config.lora_rank, **shared
+        )
+        if config.shared_rank:
+            for part in PROJECTIONS:
+                setattr(layer.mlp.dense, part, LoRALinear(getattr(layer.mlp.dense, part), rank=config.shared_rank, **shared))
 
     def _check_feed_forward(self) -> None:
         """A feed-forward that has the right parts but does something else with them must not pass silently."""
         block = self._layers[0].mlp
-        weight = block.dense.gate_proj.weight
+        projection = block.dense.gate_proj
+        own: Any = projection.dense if isinstance(projection, LoRALinear) else projection
+        weight: Tensor = own.weight
         if weight.is_meta or not weight.is_floating_point():
             return
         probe = torch.linspace(-1, 1, 2 * block.router.in_features, device=weight.device, dtype=weight.dtype).view(1, 2, -1)
@@ -144,13 +152,13 @@ class MoEModel(nn.Module):
             self._selected = targets != -100
         routing = self._routing
         routing.mask, routing.domains, routing.observe = attention_mask, domains, True
-        routing.losses.clear()
         try:
             logits = self._logits(input_ids, attention_mask, lengths)
+            found = list(routing.losses.values())
         finally:
             selected, self._selected = self._selected, None
             routing.mask, routing.domains, routing.observe = None, None, False
-        found = list(routing.losses.values())
+            routing.losses.clear()  # they hold the whole pass, also one that failed for memory
         parts = torch.stack(found).mean(0) if found else torch.zeros(3, device=logits.device)
         router_loss = (parts * self._router_weights.to(parts.device)).sum()
         if targets is None:

@@ -47,7 +47,13 @@ def _is_sparse(block: Any) -> bool:
 
 
 def with_own_experts(config: ModelConfig, base_model: Any, block: Any) -> ModelConfig:
-    """`config` with the base's number of experts and top K; a line in the log where it asked for others."""
+    """`config` with the base's number of experts and top K; a line in the log where it asked for others.
+
+    Raises `ModelError` for what only a dense base's Mixture has.
+    """
+    for name in ("attention_rank", "shared_rank"):
+        if getattr(config, name):
+            raise ModelError(f"model.{name} is for dense bases, and this one is sparse already: leave it out")
     experts, top_k = len(block.gate.weight), int(base_model.config.num_experts_per_tok)
     if (config.num_experts, config.top_k) != (experts, top_k):
         log.warning(

@@ -7,7 +7,8 @@
     helper               a helper's turn, good or not    behaviour   what a therapist's turn does
     session              fidelity to motivational        client_talk change, neutral or sustain talk
                            interviewing                  coherence   whether an answer fits its question
-                                                         content_type interview, podcast, monologue, speech
+    technique            the same in eight techniques    content_type interview, podcast, monologue, speech
+    need                 to be heard, or to look at a thought
 
 Their weights, and the judges at work, are in `panel`.
 """
@@ -30,6 +31,14 @@ from attunement.quality.heads import Head, Seen, Shape
 from attunement.quality.labelled import Example
 from attunement.quality.misfits import coherence_examples
 from attunement.quality.rules import hits, lexicon
+from attunement.quality.techniques import (
+    NEEDS,
+    TECHNIQUES,
+    annomi_techniques,
+    session_techniques,
+    written_needs,
+    written_techniques,
+)
 from attunement.quality.verdicts import Item, Span, Verdict
 from attunement.records import CRISIS_LEVELS
 
@@ -231,6 +240,8 @@ JUDGES: Mapping[str, Judge] = {
                 Source("written/bias", "R", lambda _: labelled.written_bias(), known="fold"),
                 Source("redditbias", "R", labelled.redditbias, needs="redditbias", known="fold"),
                 Source("counselchat", "R", labelled.plain_texts, needs="counselchat", known="fold"),
+                Source("goemotions", "R", labelled.unbiased_comments, needs="goemotions"),
+                Source("written/sessions", "R", lambda _: labelled.unbiased_turns(), known="fold"),
                 Source("crows-pairs", "SA", labelled.crows_texts, needs="crows-pairs"),
             ),
             positive=("biased",),
@@ -252,6 +263,24 @@ JUDGES: Mapping[str, Judge] = {
             Shape(labelled.BEHAVIOURS, reads="reply"),
             _sessions("therapist"),
             blank="other",
+        ),
+        Judge(
+            "technique",
+            "the technique of a therapist's turn",
+            Shape(TECHNIQUES, reads="reply"),
+            (
+                Source("written/technique", "R", lambda _: written_techniques()),
+                Source("written/technique_sessions", "R", lambda _: session_techniques(), known="fold"),
+                Source("annomi", "N", annomi_techniques, needs="annomi"),
+            ),
+            blank="other",
+        ),
+        Judge(
+            "need",
+            "what would help a client now: to be heard, or to look at a thought",
+            Shape(NEEDS, reads="reply"),
+            (Source("written/need", "R", lambda _: written_needs()),),
+            blank="listening",
         ),
         Judge(
             "client_talk",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attunement.errors import DataError
+from attunement.quality.rules import hits, lexicon
 from attunement.quality.verdicts import Item
 from attunement.readers.turns import clean
 from attunement.records import CRISIS_LEVELS
@@ -296,8 +297,6 @@ def _crisis(names: Sequence[str], label: Callable[[Mapping[str, Any]], str]) -> 
 
 def ordinary_comments(data: Path) -> list[Example]:
     """GoEmotions' `dev` comments in which no rule finds danger, as `none`: what people say in passing."""
-    from attunement.quality.rules import hits, lexicon
-
     kept = [e for e in goemotions(data, split="dev") if not hits(lexicon("crisis"), e.text)]
     return [replace(e, labels=(CRISIS_LEVELS[0],), source="ordinary/goemotions") for e in kept]
 
@@ -306,6 +305,21 @@ def ordinary_turns() -> list[Example]:
     """What clients say in sessions of our own, in which nobody is in danger, as `none`."""
     found = turns_of(written_sessions(), "client")
     return [replace(e, labels=(CRISIS_LEVELS[0],), context=(), source="ordinary/sessions") for e in found]
+
+
+def unbiased_comments(data: Path) -> list[Example]:
+    """GoEmotions' `dev` comments in which no rule finds bias, as `not_biased`: most of what a bias judge reads is ordinary talk."""
+    return _unbiased([e for e in goemotions(data, split="dev") if not hits(lexicon("bias"), e.text)], "goemotions")
+
+
+def unbiased_turns() -> list[Example]:
+    """What clients and therapists say in sessions of our own, as `not_biased`."""
+    said = [e for role in ("client", "therapist") for e in turns_of(written_sessions(), role)]
+    return _unbiased([*said, *good_replies()], "sessions")
+
+
+def _unbiased(examples: Sequence[Example], kind: str) -> list[Example]:
+    return [replace(e, labels=("not_biased",), context=(), source=f"ordinary/{kind}") for e in examples]
 
 
 def _whose(row: Mapping[str, Any]) -> str:

@@ -101,9 +101,14 @@ def _filled(pattern: str, group: str) -> str:
 
 def hits(rules: Sequence[Rule], text: str) -> list[Hit]:
     """What `rules` find in `text`, in the order of the rules; each rule counts once, at its first place."""
-    plain = normalise(text)
+    return list(_hits(tuple(rules), normalise(text)))
+
+
+@lru_cache(maxsize=1024)
+def _hits(rules: tuple[Rule, ...], plain: str) -> tuple[Hit, ...]:
+    """Kept, because several judges ask the same of a text."""
     found = ((rule, rule.pattern.search(plain)) for rule in rules)
-    return [Hit(r.code, r.level, r.weight, m[0], m.start(), m.end()) for r, m in found if m is not None]
+    return tuple(Hit(r.code, r.level, r.weight, m[0], m.start(), m.end()) for r, m in found if m is not None)
 
 
 def counted(rules: Sequence[Rule], text: str) -> list[int]:

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from attunement.model.export import CAUTION
 from attunement.storage.files import read_json, read_jsonl, write_text
 
 NOT_FREE = {"NC": "not for commercial use", "N": "no licence to pass it on", "SA": "to be shared alike"}
 """Classes of licences that bind whoever passes the model on; R is free."""
-LIMITS = """\
+LIMITS = f"""\
 ## What it is for, and what it is not
-For people who build and check therapeutic dialogue models. **Not a medical device, and no replacement for a clinician.** Nothing that
+For people who build and check therapeutic dialogue models. {CAUTION} Nothing that
 comes out of it may reach a person in distress without a qualified human in charge and the gate of `attune serve`.
 
 A held-out perplexity tells how well it predicts replies like those it was shown, not whether they help anybody. `attune eval run` judges

@@ -88,10 +88,19 @@ class Checkpoints:
         tuning.guard.restore(read_json(folder / PLACE)["guard"])
 
     def prune(self, best: str) -> None:
-        """Removes all but `best` and the newest few."""
-        for name in self.names()[KEPT:]:
-            if name != best:
+        """Removes all but `best`, the newest few, and what was the best then: a run may go back to either of them."""
+        newest, older = self.names()[:KEPT], self.names()[KEPT:]
+        kept = {best, *map(self._best_at, newest)}
+        for name in older:
+            if name not in kept:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _best_at(self, name: str) -> str:
+        """The best one when `name` was written; empty where that is damaged, as none goes back to it."""
+        try:
+            return str(read_json(self.folder / name / PLACE)["best"])
+        except (DataError, KeyError, TypeError):
+            return ""
 
     def forget_after(self, last: str) -> None:
         """Removes those after `last` (all, if it is empty): a run that is killed now must not go on from one that is not stable."""

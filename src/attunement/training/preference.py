@@ -1,6 +1,7 @@
 """The second stage: a trained run's adapters go on learning from pairs of replies (`attune train prefer`).
 
-It gives a run's folder like that of `training.system`, which appears whole when all is done. Beside what every run has:
+It gives a run's folder like that of `training.system`, which appears whole when all is done; until then it lies beside it
+(`training.unfinished`), and the same call goes on with it. Beside what every run has:
 
     config.json        the first run's, with the settings of this stage under `preference`
     dataset.json       the first run's, with the pairs' file, hash and licences
@@ -14,8 +15,7 @@ import json
 import logging
 import math
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,8 +36,11 @@ from attunement.training.folder import environment, write_state
 from attunement.training.held_out import SideScores, figures, log_probabilities
 from attunement.training.loop import ALL_DONE, Position
 from attunement.training.pairs import Pair, encode_pair, read_pairs, split
+from attunement.training.plot import draw_preference, write_page
 from attunement.training.recovery import Divergence
-from attunement.training.trl_trainers import require_trl, steps_of, tune
+from attunement.training.system import noted_signals
+from attunement.training.trl_trainers import Watch, require_trl, steps_of, tune
+from attunement.training.unfinished import METRICS, Unfinished
 
 log = logging.getLogger("attunement.training")
 
@@ -63,27 +66,30 @@ class PreferenceTuning:
     def tune(self, pairs: Path) -> TrainedModel:
         """The tuned run; what is there already, if it is the same one.
 
-        Nothing stands in `out` before all is done, so an interrupted call is simply made again. Raises `DataError`,
-        `ModelError` (also when the tuning diverges), `MissingExtraError` without TRL.
+        Nothing stands in `out` before all is done. The same call goes on with one that was interrupted or killed, from its newest
+        checkpoint. Raises `DataError`, `ModelError` (also when the tuning diverges), `MissingExtraError` without TRL.
         """
         require_trl()
         rows = read_pairs(pairs)
         checkpoint = find_checkpoint(self.run)
         if not (self.run / "config.json").is_file():
             raise DataError(f"{self.run} is not a run's folder: give the one of  attune train run --out")
-        self.key = content_hash(
-            [read_description(checkpoint)["adapter_sha256"], self.settings.model_dump(mode="json"), file_hash(pairs)]
-        )
+        settings = self.settings.model_dump(mode="json", exclude={"checkpoint_interval"})  # that changes no weight
+        self.key = content_hash([read_description(checkpoint)["adapter_sha256"], settings, file_hash(pairs)])
         busy = f"another training runs in {self.out}: wait for it or choose another --out"
         with exclusive(self.out.with_name(f".{self.out.name}.lock"), busy):
-            if done := self._found():
-                return done
             for left in self.out.parent.glob(f".{self.out.name}.*.tmp"):  # of a call that was killed: no other runs here
                 shutil.rmtree(left)
-            with atomic_folder(self.out) as folder:
-                self._write(folder, checkpoint, pairs, rows)
-        run = read_json(self.out / "run.json")
-        return TrainedModel(self.out, self.out / "checkpoints" / run["best"], run["metrics"])
+            place = self.out.with_name(f".{self.out.name}.unfinished")
+            done = self._found()
+            if done is None:
+                unfinished = Unfinished(place, self.key)
+                with atomic_folder(self.out) as folder:
+                    self._write(folder, checkpoint, pairs, rows, unfinished)
+                done = self._found()
+            shutil.rmtree(place, ignore_errors=True)
+        assert done is not None
+        return done
 
     def _found(self) -> TrainedModel | None:
         if not self.out.exists():
@@ -97,14 +103,18 @@ class PreferenceTuning:
 
     # --- the tuning ---------------------------------------------------------------------------------
 
-    def _write(self, folder: Path, checkpoint: Path, pairs: Path, rows: list[dict[str, Any]]) -> None:
-        model, tokenizer, _ = load_moe(checkpoint, self.device)
-        material = self._material(model, tokenizer, rows)
-        before, metrics = self._measure(model, material)
-        started = time.monotonic()
-        metrics |= {"steps": float(self._tune(model, tokenizer, material.learned, folder))}
-        metrics |= {"seconds": round(time.monotonic() - started, 2)}
-        after, later = self._measure(model, material)
+    def _write(self, folder: Path, checkpoint: Path, pairs: Path, rows: list[dict[str, Any]], unfinished: Unfinished) -> None:
+        try:
+            model, tokenizer, _ = load_moe(checkpoint, self.device)
+            material = self._material(model, tokenizer, rows)
+            before, metrics = self._measure(model, material)
+            metrics |= {"steps": float(self._tune(model, tokenizer, material, before, unfinished))}
+            metrics |= {"seconds": round(unfinished.seconds, 2)}
+            after, later = self._measure(model, material)
+        except (DataError, ModelError):  # the same call would end so again
+            unfinished.remove()
+            raise
+        shutil.copyfile(unfinished.folder / METRICS, folder / METRICS)
         told = self._told(material.held_out, before, after)
         write_json(
             folder / "preference.json", {**told, "validation_loss": [metrics["validation_loss"], later["validation_loss"]]}
@@ -117,6 +127,8 @@ class PreferenceTuning:
         state = Position(step=int(metrics["steps"]), best=name, last=name, stopped=ALL_DONE)
         write_state(folder, "finished", state, metrics)
         write_card(folder, self.out.name)
+        draw_preference(folder)
+        write_page(folder, self.out.name)
 
     def _material(self, model: MoEModel, tokenizer: Any, rows: list[dict[str, Any]]) -> _Material:
         if model.config.quantization:
@@ -149,23 +161,34 @@ class PreferenceTuning:
         perplexity = None if loss is None else round(math.exp(min(loss, 50.0)), 3)
         return scores, {"validation_loss": None if loss is None else round(loss, 5), "validation_perplexity": perplexity}
 
-    def _tune(self, model: MoEModel, tokenizer: Any, pairs: list[Pair], folder: Path) -> int:
+    def _tune(
+        self, model: MoEModel, tokenizer: Any, material: _Material, before: SideScores | None, unfinished: Unfinished
+    ) -> int:
         if read_json(self.run / "config.json")["training"].get("gradient_checkpointing"):
             model.enable_checkpointing()
         columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=self.quiet)
-        with open(folder / "metrics.jsonl", "w", encoding="utf-8") as file, bar as progress:
+
+        def check() -> dict[str, float]:
+            told = self._told(material.held_out, before, SideScores.of(model, material.held_out) if before else None)
+            return {f"held_out_{name}": told["reward"][name][-1] for name in ("accuracy", "margin")} if before else {}
+
+        def write(row: Mapping[str, Any]) -> None:
+            with open(unfinished.folder / METRICS, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+        with noted_signals() as interrupted, bar as progress:
+            watch = Watch(write, check, interrupted)
             try:
-                return tune(
-                    model,
-                    tokenizer,
-                    pairs,
-                    self.settings,
-                    progress=progress,
-                    write=lambda row: print(json.dumps(row), file=file, flush=True),
+                steps = tune(
+                    model, tokenizer, material.learned, self.settings, progress=progress, unfinished=unfinished, watch=watch
                 )
             except Divergence as error:
                 raise _diverged(str(error)) from error
+        if interrupted:
+            log.warning("interrupted at step %d: the same command goes on from there", steps)
+            raise KeyboardInterrupt
+        return steps
 
     def _told(self, pairs: Sequence[Pair], before: SideScores | None, after: SideScores | None) -> dict[str, Any]:
         if before is None or after is None:

@@ -30,6 +30,8 @@ ODD_STEPS, ODD_WITHIN = 3, 8
 DEVIATION_OF_MAD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
 RATE_CUT = 0.5
+USED_UP = ("out of memory", "can't allocate memory", "cannot allocate memory")
+"""CUDA, PyTorch's allocator on the CPU, and the system itself (safetensors' mapping of a file)."""
 
 
 class Divergence(AttunementError):
@@ -100,7 +102,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is used up: CUDA's, the CPU allocator's, or Python's own."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower())
-    )
+    told = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in told for words in USED_UP)

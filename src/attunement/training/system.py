@@ -8,7 +8,7 @@ A run is a folder:
     examples.jsonl     id, source, conversation and licence of every example it may have seen (`attune train list --contains`)
     metrics.jsonl      one line a step; tensorboard/ the same for TensorBoard (`training.tensorboard`)
     events.jsonl       what went wrong, and what was done about it
-    checkpoints/       the best and the newest: adapter.safetensors, moe.json, state.safetensors, state.json, checksums.json
+    checkpoints/       the newest and the best: adapter.safetensors, moe.json, state.safetensors, state.json, checksums.json
     run.json           status, best checkpoint, figures
     mixture.json       how often each source share was seen; routing.json which experts served which domain
     loss.png routing.png training.html model_card.md
@@ -16,6 +16,7 @@ A run is a folder:
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
@@ -144,7 +145,7 @@ class TrainingSystem:
             Console(stderr=True, highlight=False).print(f"  schedule: {plan.told(config)}", soft_wrap=True)
         if config.gradient_checkpointing:
             model.enable_checkpointing()
-        with _signals() as interrupted, self._progress() as progress:
+        with noted_signals() as interrupted, self._progress() as progress:
             while True:
                 tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events, draws_domains=draws_domains)
                 batches.first_step = self._position.step
@@ -157,6 +158,7 @@ class TrainingSystem:
                     progress=progress,
                     board=(board := Board(self.run_dir, self._position.step) if config.tensorboard else None),
                 )
+                gc.collect()  # what a step that failed for memory held lies in cycles with its trainer
                 try:
                     self._fit(tuning, journal, batches)
                     break
@@ -200,6 +202,7 @@ class TrainingSystem:
         self._position = self._checkpoints.newest(before=self._position.last if again else "")
         self._position.elapsed_seconds = elapsed  # what was in vain counts for the window, too
         self._rolled_back_to = self._position.last
+        self._write_state("running")  # before anything is removed: a run that is killed now knows what was adjusted
         self._checkpoints.forget_after(self._position.last)
         if not self._position.last:
             tuning.model.load_adapter(self._fresh)
@@ -311,7 +314,7 @@ class TrainingSystem:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def noted_signals() -> Iterator[list[int]]:
     """Inside the block the first SIGINT or SIGTERM is noted in the list; a second one ends the process at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -1,7 +1,7 @@
 """The seam to TRL: its DPO and ORPO trainers over a `MoEModel`'s adapters.
 
-Why each of TRL's methods is overridden here is told in docs/decisions/009-preference-tuning.md. Nothing of a trainer goes to
-disk or to the outside: no checkpoints, no model cards, no reports, no telemetry.
+Why each of their methods is overridden here is told in docs/decisions/009-preference-tuning.md. Nothing of a trainer goes to
+disk but our own checkpoints (`training.unfinished`), and nothing to the outside: no model cards, no reports, no telemetry.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from attunement.model.experts import ExpertFeedForward
 from attunement.model.moe_lora import MoEModel
 from attunement.training.pairs import SIDES, Pair
 from attunement.training.recovery import Divergence
+from attunement.training.unfinished import Unfinished, put_adapter, put_generators, put_optimizer
 
 WARM_UP_SHARE = 0.1
 LOGGED = {
@@ -42,6 +45,16 @@ def require_trl() -> None:
         raise MissingExtraError("preference tuning", "prefer") from error
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What looks on: `write` takes one row a step, `check` gives figures for the row before a checkpoint, `interrupted` fills
+    when a signal asks to stop, which is done after a checkpoint."""
+
+    write: Callable[[Row], None]
+    check: Callable[[], Row]
+    interrupted: Sequence[int] = ()
+
+
 def tune(
     model: MoEModel,
     tokenizer: Any,
@@ -49,18 +62,19 @@ def tune(
     settings: PreferenceSettings,
     *,
     progress: Progress,
-    write: Callable[[Row], None],
+    unfinished: Unfinished,
+    watch: Watch,
 ) -> int:
     """Goes on training the adapters of `model` in place, with the model as it is now for the reference; returns the steps.
 
-    `write` takes one row a step. The routers rest: the losses that keep them even and drawn to domains are not TRL's. Raises
-    `Divergence` as soon as a loss is no number.
+    It goes on from the newest checkpoint in `unfinished`, as if it had not been interrupted. The routers rest: the losses that keep
+    them even and drawn to domains are not TRL's. Raises `Divergence` as soon as a loss is no number.
     """
     from datasets import Dataset
 
     make = {"dpo": _dpo, "orpo": _orpo}[settings.method]
     with tempfile.TemporaryDirectory() as folder, _quiet(), _routers_at_rest(model), _own_forward(model.base):
-        kind, config, row = make(progress)
+        kind, config, row = make(progress, unfinished)
         arguments = config(output_dir=folder, **_arguments(model, len(pairs), settings))
         assert arguments.device.type == model.device.type
         arguments._n_gpu = min(1, arguments._n_gpu)  # one process, one GPU: TRL refuses what Transformers would do with more
@@ -69,12 +83,21 @@ def tune(
             args=arguments,
             train_dataset=Dataset.from_list([row(pair) for pair in pairs]),
             processing_class=tokenizer,
-            callbacks=[_Told(progress, write)],
+            callbacks=[_Told(progress, watch, model, settings.checkpoint_interval)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        trainer.tuned, trainer.unfinished = model, unfinished
+        start, (_, total) = unfinished.newest(), steps_of(len(pairs), settings)
+        if start is not None and _step(start) >= total:  # Transformers would take one step more
+            put_adapter(start, model)
+        else:
+            trainer.train(resume_from_checkpoint=None if start is None else str(start))
         model.eval()
-        return int(trainer.state.global_step)
+        return max(int(trainer.state.global_step), 0 if start is None else _step(start))
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def steps_of(pairs: int, settings: PreferenceSettings) -> tuple[int, int]:
@@ -107,14 +130,18 @@ def _arguments(model: MoEModel, pairs: int, settings: PreferenceSettings) -> dic
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
         "report_to": "none",
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": settings.checkpoint_interval,
         "eval_strategy": "no",
         "push_to_hub": False,
     }
 
 
 class _Guarded:
-    """What both trainers must do otherwise than TRL."""
+    """What both trainers must do otherwise than TRL and Transformers."""
+
+    tuned: MoEModel
+    unfinished: Unfinished
 
     def training_step(self, *arguments: Any, **options: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*arguments, **options)  # type: ignore[misc]
@@ -125,8 +152,22 @@ class _Guarded:
     def _send_telemetry(self) -> None:
         """TRL's would tell the hub about each trainer that is made."""
 
+    # Theirs hold the whole base, and pickles.
 
-def _dpo(progress: Progress) -> tuple[Any, Any, Callable[[Pair], Row]]:
+    def _save_checkpoint(self, *_: Any, **__: Any) -> None:
+        self.unfinished.write(self.tuned, self)
+
+    def _load_from_checkpoint(self, checkpoint: str, *_: Any, **__: Any) -> None:
+        put_adapter(Path(checkpoint), self.tuned)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str) -> None:
+        put_optimizer(Path(checkpoint), self.tuned, self)
+
+    def _load_rng_state(self, checkpoint: str) -> None:
+        put_generators(Path(checkpoint))
+
+
+def _dpo(progress: Progress, unfinished: Unfinished) -> tuple[Any, Any, Callable[[Pair], Row]]:
     from trl import DPOConfig, DPOTrainer
 
     class Trainer(_Guarded, DPOTrainer):  # type: ignore[misc]
@@ -135,16 +176,20 @@ def _dpo(progress: Progress) -> tuple[Any, Any, Callable[[Pair], Row]]:
             return dataset
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            """With the model as it is before its first step, held in memory: TRL's own leaves a file and draws a bar."""
+            """With the model as it is before its first step: TRL's own leaves a file in a cache and draws a bar."""
+            if columns := unfinished.reference():
+                for column, values in columns.items():
+                    dataset = dataset.add_column(column, values)
+                return dataset
             task, found = progress.add_task("reference", total=len(dataset)), []
             for start in range(0, len(dataset), batch_size):
                 rows = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
                 batch = self._prepare_inputs(self.data_collator(rows))
                 found.append(torch.stack(self.compute_ref_log_probs(self.model, batch)))
                 progress.advance(task, len(rows))
-            for side, values in zip(SIDES, torch.cat(found, 1).tolist(), strict=True):
-                dataset = dataset.add_column(f"ref_{side}_logps", values)
-            return dataset
+            sides = zip(SIDES, torch.cat(found, 1), strict=True)
+            unfinished.keep_reference({f"ref_{side}_logps": values for side, values in sides})
+            return self._precompute_ref_logps(dataset, name, batch_size)
 
     def config(**arguments: Any) -> Any:
         return DPOConfig(precompute_ref_log_probs=True, max_length=None, **arguments)
@@ -155,7 +200,7 @@ def _dpo(progress: Progress) -> tuple[Any, Any, Callable[[Pair], Row]]:
     return Trainer, config, row
 
 
-def _orpo(_: Progress) -> tuple[Any, Any, Callable[[Pair], Row]]:
+def _orpo(_: Progress, __: Unfinished) -> tuple[Any, Any, Callable[[Pair], Row]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is experimental is told in docs/training.md
         try:
@@ -180,19 +225,32 @@ def _orpo(_: Progress) -> tuple[Any, Any, Callable[[Pair], Row]]:
 
 
 class _Told(TrainerCallback):  # type: ignore[misc]
-    """Writes a row a step, and draws the bar."""
+    """Writes a row a step, draws the bar, and stops at a checkpoint when it is asked to."""
 
-    def __init__(self, progress: Progress, write: Callable[[Row], None]) -> None:
-        self._progress, self._write = progress, write
+    def __init__(self, progress: Progress, watch: Watch, model: MoEModel, interval: int) -> None:
+        self._progress, self._watch, self._model, self._interval = progress, watch, model, interval
         self._task = progress.add_task("prefer")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:  # the last one sums up
             return
         row = {own: round(float(logs[name]), 6) for name, own in LOGGED.items() if name in logs}
-        self._write({"step": state.global_step, "validation_loss": None, **row})
+        checked = self._checked() if state.global_step % self._interval == 0 and state.global_step < state.max_steps else {}
+        self._watch.write({"step": state.global_step, "validation_loss": None, **row, **checked})
         told = f"prefer (loss {row['loss']:.3f})"
         self._progress.update(self._task, total=state.max_steps, completed=state.global_step, description=told)
+
+    def _checked(self) -> Row:
+        """The figures of a checkpoint. The trainer knows of the base alone, whose mode must be what it was."""
+        base = self._model.base
+        before = base.training
+        found = self._watch.check()
+        base.train(before)
+        return found
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._watch.interrupted:
+            control.should_save = control.should_training_stop = True
 
 
 @contextmanager

@@ -1,0 +1,45 @@
+"""`attune generate personas`: dialogues of a therapist in several personas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from attunement.cli.options import Overrides, Recipe
+from attunement.config import load_settings
+
+
+def personas(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the dialogues and the report; `attune data build` reads it.")],
+    count: Annotated[int, typer.Option(min=1, help="Dialogues that are wanted.")] = 100,
+    provider: Annotated[str, typer.Option(help="Who writes: offline, the written scenarios, needs no key.")] = "offline",
+    persona: Annotated[list[str] | None, typer.Option(help="Only these personas; may be repeated.")] = None,
+    files: Annotated[Path | None, typer.Option(help="Folder with personas, clients and scenarios of your own.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same dialogues.")] = 17,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write dialogues in which the therapist changes persona as the client's need changes.
+
+    Example: `attune generate personas --count 50 --out data/personas`
+    """
+    from rich.progress import Progress
+
+    from attunement.sources.persona_run import provider_named, run
+
+    settings = load_settings(recipe, overrides or ()).settings
+    console = Console(stderr=True, highlight=False)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("dialogues", total=count)
+        report = run(
+            settings, out, provider=provider_named(provider), names=persona or (), own=files, count=count, seed=seed,
+            told=lambda: progress.advance(task),
+        )  # fmt: skip
+    reasons = ", ".join(f"{name} {many}" for name, many in report["rejected_by_reason"].items())
+    console.print(
+        f"{report['kept']:,} dialogues, {report['rejected']:,} rejected{f' ({reasons})' if reasons else ''}: {out}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,52 @@
+"""The seam for text generation by a language model: what every provider gives and takes.
+
+`edge` owns and fills this in (implementations, accounting, cache); `personas` only imports it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Message:
+    """`role`: system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion that is wanted. `key` names it for the cache and for resuming: the same key and messages are never paid twice."""
+
+    messages: Sequence[Message]
+    key: str = ""
+    max_tokens: int = 1024
+    temperature: float = 0.8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The text with what it cost. `cost_usd` is 0 for local engines."""
+
+    text: str
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    finish: str = "stop"
+    cached: bool = field(default=False, compare=False)
+
+
+class Provider(ABC):
+    """Text generation behind one method. `name` goes into provenance (`offline-grammar`, `openai:gpt-...`)."""
+
+    name: str
+
+    @abstractmethod
+    async def complete(self, request: Request) -> Completion:
+        """Raises `ServiceError` when retries are used up, the budget is spent or the answer cannot be used."""

@@ -1,0 +1,144 @@
+"""What `attune generate personas` leaves: a folder that `attune data build` reads as a source, and a report.
+
+conversations.jsonl  the dialogues, with persona, bridge and need of each turn
+rejected.jsonl       those that are not consistent, with their reasons
+report.json          counts, variety, consistency of each dialogue
+source.toml          licence and share for `attune data build`
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attunement.quality.panel import Judges
+from attunement.sources.persona_consistency import ConsistencyReport
+from attunement.sources.persona_dialogues import DialogueSet
+from attunement.sources.persona_grammar import PROVIDER
+from attunement.sources.personas import Made
+from attunement.storage.files import write_json, write_jsonl, write_text
+
+DISPERSION_SAMPLE = 400
+"""Dialogues whose vectors are compared pair by pair."""
+
+
+def write(made: Made, judges: Judges, folder: Path, *, provider: str, seed: int) -> dict[str, Any]:
+    """Writes the files, each whole or not at all; returns the report."""
+    report = {
+        "provider": provider,
+        "seed": seed,
+        "kept": len(made.kept),
+        "rejected": len(made.rejected),
+        "rejected_by_reason": dict(
+            Counter(code for d in made.rejected for code in made.reports[d.dialogue_id].reasons).most_common()
+        ),
+        "failed_by_reason": dict(made.failures),
+        "near_duplicates": made.near_duplicates,
+        "clinical_review_required": sum(needs_review(made.reports[d.dialogue_id]) for d in made.kept),
+        "variety": variety(made.kept, judges),
+        "dialogues": {d.dialogue_id: told(made.reports[d.dialogue_id]) for d in (*made.kept, *made.rejected)},
+    }
+    write_jsonl(folder / "conversations.jsonl", (record(d, made.reports[d.dialogue_id]) for d in made.kept))
+    (folder / "rejected.jsonl").unlink(missing_ok=True)  # an empty one would count as a file that cannot be read
+    if made.rejected:
+        rows = ({**record(d, made.reports[d.dialogue_id]), "reasons": made.reports[d.dialogue_id].reasons} for d in made.rejected)
+        write_jsonl(folder / "rejected.jsonl", rows)
+    write_json(folder / "report.json", report)
+    write_text(folder / "source.toml", recipe(provider))
+    return report
+
+
+def needs_review(report: ConsistencyReport) -> bool:
+    """Danger that somebody names or that the judge finds: a clinician sees it before it is trained on."""
+    return "safety" in report.details.get("needs", {}).values() or bool(report.details.get("possible_danger"))
+
+
+def record(dialogue: DialogueSet, report: ConsistencyReport) -> dict[str, Any]:
+    """A dialogue as a line of JSON; `messages` holds what was said."""
+    return {
+        "id": dialogue.dialogue_id,
+        "scenario": dialogue.scenario,
+        "client": dialogue.client,
+        "provider": dialogue.provider,
+        "personas": "+".join(dict.fromkeys(segment.persona for segment in dialogue.segments())),
+        "course": "+".join(dialogue.metadata.get("course", ())),
+        "clinical_review_required": needs_review(report),
+        "messages": [
+            {
+                "role": turn.role,
+                "content": turn.text,
+                **{k: v for k, v in asdict(turn).items() if v and k not in ("role", "text")},
+            }
+            for turn in dialogue.turns
+        ],
+    }
+
+
+def told(report: ConsistencyReport) -> dict[str, Any]:
+    """A consistency report as plain data."""
+    return {
+        "consistent": report.consistent,
+        "findings": [asdict(finding) for finding in report.findings],
+        "segments": [asdict(segment) for segment in report.segments],
+        "possible_danger": report.details.get("possible_danger", []),
+    }
+
+
+def variety(dialogues: Sequence[DialogueSet], judges: Judges) -> dict[str, Any]:
+    """Distinct-n over all turns, share of distinct turns, mean cosine distance of dialogues, and what of the scenarios is covered."""
+    if not dialogues:
+        return {}
+    turns = [turn.text for d in dialogues for turn in d.turns]
+    words = [text.lower().split() for text in turns]
+    grams = {n: [tuple(w[i : i + n]) for w in words for i in range(len(w) - n + 1)] for n in (1, 2, 3)}
+    vectors = judges.vectors(["\n".join(t.text for t in d.turns if t.role == "client") for d in dialogues[:DISPERSION_SAMPLE]])
+    near = vectors @ vectors.T
+    pairs = len(near) * (len(near) - 1)
+    return {
+        **{f"distinct_{n}": round(len(set(found)) / max(1, len(found)), 4) for n, found in grams.items()},
+        "distinct_turns": round(len(set(turns)) / len(turns), 4),
+        "dispersion": round(float(1 - (near.sum() - np.trace(near)) / pairs), 4) if pairs else 0.0,
+        "turns": len(turns),
+        "scenarios": dict(sorted(Counter(d.scenario for d in dialogues).items())),
+        "switches": dict(Counter(f"{a.persona}>{b.persona}" for d in dialogues for a, b in _switches(d)).most_common()),
+    }
+
+
+def _switches(dialogue: DialogueSet) -> list[tuple[Any, Any]]:
+    segments = dialogue.segments()
+    return list(itertools.pairwise(segments))
+
+
+def recipe(provider: str) -> str:
+    """The `source.toml` of the folder. What a model wrote has its maker's terms, which only the user knows: no licence is stated."""
+    own = provider == PROVIDER
+    licence, licence_class = ("Apache-2.0", "R") if own else (f"written by {provider}: see its terms", "unknown")
+    return f'''name = "personas-{"offline" if own else "model"}"
+title = "Dialogues of a therapist in several personas ({provider})"
+licence = "{licence}"
+licence_class = "{licence_class}"
+share = "dual_persona"
+
+[[files]]
+match = "conversations.jsonl"
+shape = "dialog"
+turns = "messages"
+speaker = "role"
+text = "content"
+group = "personas/{{scenario}}"
+metadata = ["id", "scenario", "client", "provider", "personas", "course", "clinical_review_required"]
+
+[[files]]
+match = "rejected.jsonl"
+skip = "dialogues that were found inconsistent"
+
+[[files]]
+match = "report.json"
+skip = "figures, no conversations"
+'''

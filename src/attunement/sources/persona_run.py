@@ -1,0 +1,49 @@
+"""One run of `attune generate personas`: files, provider, dialogues, output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attunement.config import Settings
+from attunement.embedding import Embedder
+from attunement.errors import ConfigError
+from attunement.providers import Provider
+from attunement.quality.panel import Judges
+from attunement.sources import persona_output, persona_scenarios
+from attunement.sources.persona_grammar import PROVIDER
+from attunement.sources.personas import DEFAULT_COUNT, DualPersonaTrainer, chosen
+
+OFFLINE = "offline"
+
+
+def provider_named(name: str) -> Provider | None:
+    """The provider behind `--provider`; None for `offline`. Raises `ConfigError` for any other."""
+    if name != OFFLINE:
+        raise ConfigError(
+            f"there is no provider '{name}' for personas: give offline, or a Provider to DualPersonaTrainer in Python"
+        )
+    return None
+
+
+def run(
+    settings: Settings,
+    out: Path,
+    *,
+    provider: Provider | None = None,
+    names: Sequence[str] = (),
+    own: Path | None = None,
+    count: int = DEFAULT_COUNT,
+    seed: int = 17,
+    told: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
+    """Makes the dialogues and writes them to `out`; returns the report. Without `provider` they come from the written scenarios.
+
+    Raises `DataError` for files that cannot be used or an unknown persona, `ServiceError` where the provider gives nothing.
+    """
+    judges = Judges(Embedder(settings.embedding), settings.home.expanduser())
+    trainer = DualPersonaTrainer(judges, provider, own=own, count=count, seed=seed, told=told)
+    material = persona_scenarios.scenarios(own, trainer.clients)
+    trainer.generate_persona_dialogues(chosen(trainer.personas, names), list(material.values()))
+    return persona_output.write(trainer.made, judges, out, provider=provider.name if provider else PROVIDER, seed=seed)

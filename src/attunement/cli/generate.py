@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from attunement.cli.generate_personas import personas
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Write conversations, by language models or from written scenarios.")
+app.command("personas")(personas)
 
 
 @app.callback()

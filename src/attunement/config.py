@@ -65,6 +65,10 @@ class DataSettings(Section):
         "hold",
         description="Pairs of high risk go to `attune review`: `hold` leaves them out until they are accepted, `list` keeps them meanwhile.",
     )
+    release_unreviewed: bool = Field(
+        False,
+        description="Pairs of conversations that came marked `clinical_review_required` go into the dataset before anybody has decided; the card says so.",
+    )
     contextual_share: float = Field(
         0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted."
     )
@@ -263,6 +267,26 @@ class ServingSettings(Section):
     max_input_characters: int = Field(20_000, ge=1, description="Longer requests are refused with 422.")
 
 
+class ProviderSettings(Section):
+    """Language models that write for `attune generate`; keys come from environment variables alone."""
+
+    model: str = Field("", description="Name of the model, as the provider knows it; `--model` comes before it.")
+    base_url: str = Field("", description="Address of openai, anthropic or ollama, where it is not the usual one.")
+    key_variable: str = Field(
+        "",
+        description="Name of the environment variable that holds the key; default OPENAI_API_KEY, ANTHROPIC_API_KEY, else none.",
+    )
+    concurrency: int = Field(4, ge=1, le=256, description="Requests at the same time.")
+    timeout_seconds: float = Field(120.0, gt=0, description="Longest wait for one answer.")
+    max_retries: int = Field(4, ge=0, description="Further tries after 429, a 5xx, a time-out; Retry-After is honoured.")
+    temperature: float = Field(0.9, ge=0, le=2, description="Of what is written.")
+    max_tokens: int = Field(2400, ge=64, description="Longest answer in tokens.")
+    prompt_usd_per_million: float = Field(
+        0.0, ge=0, description="Price of a million prompt tokens, for the account and the budget."
+    )
+    completion_usd_per_million: float = Field(0.0, ge=0, description="Price of a million tokens that are written.")
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -284,6 +308,9 @@ class Settings(BaseSettings):
     )
     evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings.model_construct(), description="The proof.")
     serving: ServingSettings = Field(default_factory=lambda: ServingSettings.model_construct(), description="The service.")
+    providers: ProviderSettings = Field(
+        default_factory=lambda: ProviderSettings.model_construct(), description="Language models that write."
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,10 @@
         │   └── IntegrityError      a checksum or a manifest does not match what is on disk
         ├── MissingExtraError       an optional dependency is not installed; names the extra
         ├── ModelError              a model or checkpoint that cannot be loaded or trained
-        └── ServiceError            the service cannot start or cannot answer
+        └── ServiceError            the service, or a provider of text, cannot start or cannot answer
+            ├── TemporaryError      worth another try: too many requests, a time-out, a server's fault
+            ├── AnswerError         a provider's answer that cannot be used: refused, cut, garbage
+            └── BudgetError         what a run may cost is spent
 
 Exit codes of `attune`: 0 done; 1 a bug (a traceback is worth reporting); 2 wrong usage; 3 a `UserError`;
 4 done, but some input failed (only with `--strict`); 130 interrupted by Ctrl-C.
@@ -51,4 +54,25 @@ class ModelError(UserError):
 
 
 class ServiceError(UserError):
-    """The service cannot start or cannot answer."""
+    """The service, or a provider of text, cannot start or cannot answer."""
+
+
+class TemporaryError(ServiceError):
+    """Worth another try, after `after_seconds` where the provider said so. `may_be_billed` where the answer was lost on the way."""
+
+    def __init__(self, told: str, after_seconds: float | None = None, *, may_be_billed: bool = False) -> None:
+        super().__init__(told)
+        self.after_seconds = after_seconds
+        self.may_be_billed = may_be_billed
+
+
+class AnswerError(ServiceError):
+    """A provider's answer that cannot be used. `reason` is its code: refused, cut, not_json, wrong_shape, wrong_language..."""
+
+    def __init__(self, reason: str, told: str) -> None:
+        super().__init__(told)
+        self.reason = reason
+
+
+class BudgetError(ServiceError):
+    """What a run may cost is spent."""

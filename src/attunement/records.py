@@ -26,6 +26,9 @@ CRISIS_LEVELS = (
 )  # fmt: skip
 """Danger in a text: the steps of the C-SSRS screener, then the other kinds. `labelled` sets use these names."""
 
+REVIEW_MARK, REVIEW_REASONS = "clinical_review_required", "review_reasons"
+"""Metadata of a conversation that a clinician must see before any model learns from it, and why (codes, with spaces between)."""
+
 T = TypeVar("T")
 
 
@@ -87,6 +90,23 @@ class QAPair:
     source_type: str
     semantic_score: float
     metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EdgeCasePrompt:
+    """A scenario that a conversation is wanted for. `scenario` holds age, gender, culture, setting, history, attachment, speech and
+
+    course by name. `text` is what a language model is asked; it is empty where people have written the conversations.
+    """
+
+    prompt_id: str
+    category: str
+    difficulty_level: str
+    expected_challenges: Sequence[str]
+    clinical_review_required: bool
+    scenario: Mapping[str, str]
+    text: str
+    seed: int
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attunement.curation.dedup import Groups, Link, SignatureStore, drop_duplicates, fold, links, signature, text_key
+from attunement.curation.dedup import Groups, Link, SignatureStore, drop_duplicates, links, signature, text_key
+from attunement.quality.wording import fold
 
 WORDS = "the quick brown fox sat near a quiet river while rain fell on old stones and nobody came to look for it today".split()
 

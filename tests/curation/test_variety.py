@@ -7,7 +7,8 @@ import math
 import pytest
 
 from attunement.curation.questions import Candidate
-from attunement.curation.variety import FEW, LABELS, SAMPLE, SCORES, Variety, distinct, divergence
+from attunement.curation.variety import FEW, LABELS, SAMPLE, SCORES, Variety, divergence
+from attunement.quality.wording import distinct
 
 
 def pair(number: int, answer: str) -> Candidate:

@@ -29,7 +29,7 @@ from attunement.records import SHARES, Conversation, to_dict
 from attunement.storage.files import atomic_write, canonical
 
 INCOHERENT, DUPLICATE_PAIR, OVER_SHARE = "incoherent", "duplicate_pair", "over_share"
-HELD, REJECTED_IN_REVIEW = "held_for_review", "rejected_in_review"
+HELD, REJECTED_IN_REVIEW, UNREVIEWED = "held_for_review", "rejected_in_review", "released_unreviewed"
 NO_PAIRS, NO_PAIR_KEPT = "no_pairs", "no_pair_kept"
 STEP_OF_REASON = {
     "empty_conversation": "select",
@@ -66,7 +66,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Of a pair so far; `held` where it is or was a matter of clinical review, with what was `decided`."""
+    """Of a pair so far; `held` where it is or was a matter of clinical review, with what was `decided`.
+
+    `released` came marked for review and goes out before anybody decided (`data.release_unreviewed`).
+    """
 
     pair: Mapping[str, Any]
     judged: Judged | None
@@ -74,6 +77,7 @@ class _Outcome:
     duplicate_of: str | None
     held: Held | None = None
     decided: Decision | None = None
+    released: bool = False
 
     @property
     def score(self) -> float | None:
@@ -127,29 +131,33 @@ def _judge(
     for i, row in enumerate(shard.load()):
         number = steps.pair_starts[place] + i
         judged, reason, other = steps.judged[place].get(i), row["fault"], None
-        held, decided = None, None
+        held, decided, released = None, None, False
         if reason is None and number in steps.duplicates:
             reason, other = DUPLICATE_PAIR, steps.duplicates[number]
         if reason is None and judged is not None and judged["coherence"] < steps.min_coherence:
             reason = INCOHERENT
-        if reason is None and judged is not None and judged["holds"] and settings.review != "off":
-            held = _held(row, judged, shard.read.file.source)
+        marked = steps.selection.marked.get(steps.row_starts[place] + row["row"], ())
+        found = judged["holds"] if judged is not None and settings.review != "off" else []
+        if reason is None and judged is not None and (found or marked):
+            held = _held(row, judged, shard.read.file.source, [*marked, *found])
             decided = steps.decisions.get(held.hash)
             if decided is None:
-                reason = HELD if settings.review == "hold" else None
+                waits = (found and settings.review == "hold") or (marked and not settings.release_unreviewed)
+                reason = HELD if waits else None
+                released = bool(marked) and not waits
             elif decided.decision == REJECTED:
                 reason = REJECTED_IN_REVIEW
         if reason is None and balanced is not None and balanced[number]:
             reason = OVER_SHARE
-        yield _Outcome(row, judged, reason, other, held, decided)
+        yield _Outcome(row, judged, reason, other, held, decided, released)
 
 
-def _held(row: Mapping[str, Any], judged: Judged, source: str) -> Held:
+def _held(row: Mapping[str, Any], judged: Judged, source: str, reasons: Sequence[str]) -> Held:
     pair = candidate_of(row)
     context = [text for _, text in pair.context]
     scores = {name: judged[name] for name in ("crisis", "danger", "unsafe", "bias", "coherence")}
     key = content_key(context, pair.question, pair.answer)
-    return Held(key, pair.pair_id, source, context, pair.question, pair.answer, judged["holds"], scores)
+    return Held(key, pair.pair_id, source, context, pair.question, pair.answer, list(dict.fromkeys(reasons)), scores)
 
 
 def _balance(steps: Steps, settings: DataSettings) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -234,6 +242,8 @@ class _Story:
         candidate = candidate_of(outcome.pair)
         origin, share = self.conversation.origin, self._shard.read.file.share
         tally.pair(self._shard.read.file, outcome.reason, outcome.judged, candidate, outcome.pair["source_type"], self._split)
+        if outcome.held is not None and outcome.reason in (None, HELD):
+            tally.held.update(outcome.held.reasons)
         told: dict[str, Any] = {
             "id": candidate.pair_id,
             "turn": candidate.turn,
@@ -255,6 +265,9 @@ class _Story:
                 told["review"] = {name: getattr(outcome.decided, name) for name in ("decision", "who", "when")}
                 if outcome.decided.answer is not None:
                     candidate = replace(candidate, answer=outcome.decided.answer)
+            if outcome.released:
+                told["review"] = {"decision": UNREVIEWED}
+                tally.unreviewed += 1
             row = example_row(pair_of_candidate(candidate, outcome.pair["source_type"], outcome.score, meta))
             writer.add(self._split, row)
             tally.share_tokens(share, candidate.answer)

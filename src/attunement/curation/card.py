@@ -26,7 +26,7 @@ configs:
 {examples:,} examples from {kept:,} of {came_in:,} conversations, made by Attunement {version}.
 
 **It holds what people in distress wrote. It is no substitute for a clinician, and a model that is trained on it must not
-stand alone with a person in crisis.** {licence_note}
+stand alone with a person in crisis.** {licence_note}{unreviewed}
 
 ## Splits
 {split_table}
@@ -45,7 +45,7 @@ conversations that their source groups stand in one split.
    answers of {shortest} to {longest} words; pairs that repeat another one are left out
 4. judge: coherence of question, context and answer, danger, safety, bias, skill ({embedding}, {precision}, {tokens} tokens); under a
    coherence of {coherence} left out
-5. review: pairs of high risk, {review}
+5. review: pairs of high risk, {review}; pairs of conversations that came marked for clinical review, {marked}
 6. balance: {balance}
 
 Nothing was removed from the text of a conversation to hide who spoke: **personal data has not been looked for**.
@@ -104,6 +104,8 @@ def write_card(report: Mapping[str, Any], files: Sequence[SourceFile], settings:
             review={"hold": "left out until a clinician accepts them", "list": "kept and listed", "off": "not looked for"}[
                 data.review
             ],
+            marked="released before it" if data.release_unreviewed else "left out until a clinician accepts them",
+            unreviewed=_unreviewed(report["review"]["released_unreviewed"]),
             balance="kept as it came" if data.balance == "report" else "brought to the target by leaving out at random",
             file_table=_table(
                 ["file", "sha256"],
@@ -111,6 +113,15 @@ def write_card(report: Mapping[str, Any], files: Sequence[SourceFile], settings:
                 + [[f.name, f"`{f.sha256}`"] for f in used],
             ),
         ),
+    )
+
+
+def _unreviewed(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f"\n\n**{count:,} examples come from conversations that were marked for clinical review, and no clinician has seen them**"
+        " (`data.release_unreviewed`)."
     )
 
 

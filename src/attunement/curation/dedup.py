@@ -7,8 +7,6 @@ tokenisation do not count), estimated from the signatures (standard error about 
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -20,22 +18,14 @@ import xxhash
 from datasketch import MinHash
 from numpy.typing import NDArray
 
+from attunement.quality.wording import SHINGLE_WORDS, fold
+
 Signature = NDArray[np.uint32]
 
-SHINGLE_WORDS = 3
 BAND_ROWS = 4
 """32 bands of 4 rows at 128 permutations: a pair at similarity 0.5 becomes a candidate in 87 %, at 0.7 in 99.98 %."""
 BUCKET_LIMIT = 24
 """Members of one bucket that are compared with each other; texts beyond are compared with these first ones only."""
-
-_WORD = re.compile(r"[^\W_]+")
-
-
-def fold(text: str) -> list[str]:
-    """The words of `text` without case, accents, punctuation and apostrophes (so "don't" is "do n't" is "dont")."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    plain = re.sub(r"\s*['\u2019`\u00b4]\s*", "", plain.replace(" n't", "n't"))
-    return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)) if not plain.isascii() else plain)
 
 
 def text_key(text: str) -> int:

@@ -33,7 +33,7 @@ from attunement.curation.manifest import Manifest, write_manifest
 from attunement.curation.pairing import PairShard, duplicate_pairs, pair_shard
 from attunement.curation.reading import ReadShard, read_shards
 from attunement.curation.report import Tally, quality_report, write_report
-from attunement.curation.review import ReviewQueue, read_held, sweep_edits
+from attunement.curation.review import HELD, ReviewQueue, read_held, sweep_edits
 from attunement.curation.scoring import judge_shards
 from attunement.curation.selection import select
 from attunement.curation.shards import Workspace
@@ -115,7 +115,7 @@ class DataPipeline:
                 write_report(report, out)
                 write_card(report, files, self.settings, out)
                 write_manifest(out, paths, self.preset, files, self.settings, manifest.withdrawals)
-            if self.settings.data.review != "off":
+            if self.settings.data.review != "off" or (out / HELD).is_file():
                 self._queue().add(out, read_held(out))
             if self.settings.data.review != "off" or manifest.withdrawals:
                 sweep_edits(out)
@@ -205,7 +205,8 @@ class DataPipeline:
         with self._timed("judge"):
             judged = list(self._track(progress, "judge", judge_shards(pairs, self.judges, workspace), len(pairs)))
         with self._timed("assemble"):
-            decisions = {} if settings.review == "off" else self._queue().decisions()
+            looks = settings.review != "off" or bool(selection.marked)
+            decisions = self._queue().decisions() if looks else {}
             starts = _starts([s.rows for s in pairs])
             steps = Steps(pairs, row_starts, starts, selection, duplicates, judged, self._min_coherence(), decisions)
             return assemble(steps, settings, out)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from attunement.config import DataSettings
-from attunement.curation.dedup import fold
+from attunement.quality.wording import fold
 from attunement.records import Conversation, Turn
 from attunement.storage.files import content_hash
 

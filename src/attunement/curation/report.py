@@ -46,6 +46,7 @@ class Tally:
     failures: list[dict[str, Any]] = field(default_factory=list)
     held: Counter[str] = field(default_factory=Counter)
     misfits: Counter[str] = field(default_factory=Counter)
+    unreviewed: int = 0
     variety: Variety = field(default_factory=Variety)
     score_total: float = 0.0
 
@@ -89,8 +90,6 @@ class Tally:
         source = self._source(file)
         source["pairs_in"] += 1
         score = None if judged is None else judged["coherence"]
-        if judged is not None and reason in (None, "held_for_review"):
-            self.held.update(judged["holds"])
         if reason is not None:
             self.pair_reasons[reason] += 1
             if judged is not None and reason == "incoherent":
@@ -156,7 +155,7 @@ def quality_report(tally: Tally, settings: DataSettings, skipped: list[dict[str,
             "rejected_by_reason": dict(tally.pair_reasons),
             "incoherent_by_reason": dict(tally.misfits),
         },
-        "review": {"mode": settings.review, "reasons": dict(tally.held)},
+        "review": {"mode": settings.review, "reasons": dict(tally.held), "released_unreviewed": tally.unreviewed},
         "processing_success_rate": tally.success_rate(),
         "splits": dict(tally.splits),
         "questions": {

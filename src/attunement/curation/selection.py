@@ -6,7 +6,7 @@ Only numbers are held for all conversations (about 30 bytes each); the texts are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from attunement.config import DataSettings
 from attunement.curation.dedup import Groups, Link, SignatureStore, drop_duplicates, links, text_key
 from attunement.curation.reading import ReadShard, conversation_of, spoken_text
+from attunement.records import REVIEW_MARK, REVIEW_REASONS, Conversation
 
 EMPTY, LICENCE, DUPLICATE, WITHDRAWN = "empty_conversation", "licence_not_allowed", "near_duplicate", "withdrawn"
 SAME_SPLIT_SIMILARITY = 0.5
@@ -25,18 +26,27 @@ class Selection:
     """Outcomes by running number over all rows of all shards.
 
     `reason[i]` is set for a conversation that is left out; `duplicate_of[i]` names the link of a near-duplicate;
-    `groups` holds what may not be parted; `numbers[i]` is the conversation's id as a number (0 for a failure).
+    `marked[i]` are the reasons for which a conversation came marked for clinical review; `groups` holds what may not be parted; `numbers[i]` is the conversation's id as a number (0 for a failure).
     """
 
     reason: dict[int, str]
     duplicate_of: dict[int, Link]
     groups: Groups
     numbers: NDArray[np.uint64]
+    marked: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def id_number(conversation_id: str) -> int:
     """The 64 bits that a conversation's id is written from."""
     return int(conversation_id.split("-", 1)[1], 16)
+
+
+def review_reasons(conversation: Conversation) -> tuple[str, ...]:
+    """Why a conversation came marked for clinical review; empty where it is not. In doubt it is marked: only a plain no is none."""
+    mark = str(conversation.metadata.get(REVIEW_MARK, "")).strip().casefold()
+    if mark in ("", "false", "0", "no", "none"):
+        return ()
+    return tuple(dict.fromkeys([REVIEW_MARK, *str(conversation.metadata.get(REVIEW_REASONS, "")).split()]))
 
 
 def select(shards: Sequence[ReadShard], settings: DataSettings) -> Selection:
@@ -45,6 +55,7 @@ def select(shards: Sequence[ReadShard], settings: DataSettings) -> Selection:
     eligible = np.zeros(total, dtype=bool)
     words, numbers = np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.uint64)
     groups, reason, group_first = Groups(total), dict[int, str](), dict[int, int]()
+    marked: dict[int, tuple[str, ...]] = {}
     index = 0
     for shard in shards:
         allowed = not settings.licence_allow or shard.file.licence_class in settings.licence_allow
@@ -55,6 +66,8 @@ def select(shards: Sequence[ReadShard], settings: DataSettings) -> Selection:
             elif row["kind"] == "conversation":
                 conversation = conversation_of(row)
                 numbers[index] = id_number(conversation.conversation_id)
+                if why := review_reasons(conversation):
+                    marked[index] = why
                 words[index] = len(spoken_text(conversation).split())
                 if not words[index]:
                     reason[index] = EMPTY
@@ -71,4 +84,4 @@ def select(shards: Sequence[ReadShard], settings: DataSettings) -> Selection:
         groups.join(link.first, link.second)
     dropped = drop_duplicates(found, words, settings.near_duplicate_threshold)
     reason.update(dict.fromkeys(dropped, DUPLICATE))
-    return Selection(reason, dropped, groups, numbers)
+    return Selection(reason, dropped, groups, numbers, marked)

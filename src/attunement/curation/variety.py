@@ -10,13 +10,14 @@ import heapq
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from attunement.curation.questions import Candidate
 from attunement.curation.scoring import Judged
 from attunement.quality.labelled import EMPATHY
+from attunement.quality.wording import distinct, words
 
 SAMPLE = 2000
 """Answers, those with the smallest ids (which are hashes): the same ones whenever the same pairs are kept."""
@@ -124,7 +125,7 @@ class Variety:
         """How the sampled answers begin and how they are built."""
         answers = [text for _, text in sorted(self._answers)]
         many = max(1, len(answers))
-        starts = Counter(" ".join(_words(text)[:3]) for text in answers)
+        starts = Counter(" ".join(words(text)[:3]) for text in answers)
         return {
             "openings": {
                 opening: round(count / many, 4)
@@ -136,12 +137,6 @@ class Variety:
             "answers_with_a_list": round(sum(bool(re.search(r"(?m)^\s*(?:[-*]|\d+[.)])\s", text)) for text in answers) / many, 4),
             "median_answer_words": sorted(len(text.split()) for text in answers)[many // 2] if answers else 0,
         }
-
-
-def distinct(texts: list[str], n: int) -> float:
-    """distinct-n (Li 2016): the share of different n-grams among all."""
-    grams = [gram for text in texts for gram in _grams(_words(text), n)]
-    return round(len(set(grams)) / len(grams), 4) if grams else 0.0
 
 
 def divergence(first: Mapping[Any, int], second: Mapping[Any, int]) -> float:
@@ -170,11 +165,3 @@ def _quartiles(histogram: Mapping[int, int], many: int) -> dict[str, float]:
             if name not in out and seen >= share * many:
                 out[name] = round((place + 0.5) / BINS, 4)
     return out
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+(?:'\w+)?", text.casefold())
-
-
-def _grams(words: list[str], n: int) -> Iterator[tuple[str, ...]]:
-    return zip(*(words[i:] for i in range(n)), strict=False)

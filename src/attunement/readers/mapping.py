@@ -14,9 +14,11 @@ from attunement.readers.decoding import Found, Unreadable, encoding_of, head_of,
 from attunement.readers.sets import FileRecipe, fill
 from attunement.readers.shapes import spoken_of, turn_columns
 from attunement.readers.turns import Spoken, clean, detokenise, transcript
+from attunement.records import REVIEW_MARK, REVIEW_REASONS
 
 UNKNOWN = "has no shape that is known: describe it in a source.toml (docs/sources.md)"
-META_KEYS = ("topic", "emotion", "emotion_type", "problem_type", "quality", "language")
+META_KEYS = ("topic", "emotion", "emotion_type", "problem_type", "quality", "language", REVIEW_MARK, REVIEW_REASONS)
+"""Kept of every record. The marks for review among them: they must not be lost where nobody described the file."""
 SHORTEST_TALK_WORDS = 30
 """A text without speakers is a talk of one from this length on; shorter it is most likely not speech at all."""
 

@@ -1,6 +1,11 @@
 """The seam for text generation by a language model: what every provider gives and takes.
 
-`edge` owns and fills this in (implementations, accounting, cache); `personas` only imports it.
+    sdks.py      OpenAI, Anthropic, Ollama and any OpenAI-compatible address, through their official SDKs
+    metered.py   what makes them safe to use: places, retries, budget, account, cache
+    cache.py     answers on disk, so that none is paid twice
+    opening.py   from the settings to a provider
+
+Without a network there are no models here: what can be written offline is written by the stage that wants it.
 """
 
 from __future__ import annotations
@@ -31,7 +36,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """The text with what it cost. `cost_usd` is 0 for local engines."""
+    """The text with what it cost. `cost_usd` is 0 for local engines.
+
+    `finish` is `stop`, `length` (cut at the most tokens), `refused`, or the provider's own word.
+    """
 
     text: str
     model: str
@@ -50,3 +58,6 @@ class Provider(ABC):
     @abstractmethod
     async def complete(self, request: Request) -> Completion:
         """Raises `ServiceError` when retries are used up, the budget is spent or the answer cannot be used."""
+
+    async def close(self) -> None:  # noqa: B027 - most have nothing to give back
+        """Gives back connections; a closed provider answers no more."""

@@ -1,0 +1,72 @@
+"""From a name and the settings to a provider that is ready."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attunement.config import ProviderSettings
+from attunement.errors import ConfigError
+from attunement.providers import Provider
+from attunement.providers.cache import CompletionCache
+from attunement.providers.metered import Limits, Metered, Price
+from attunement.providers.sdks import AnthropicProvider, OllamaProvider, OpenAIProvider
+
+OFFLINE = "offline"
+OLLAMA_ADDRESS = "http://127.0.0.1:11434"
+KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+ADDRESSES = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+PAID = tuple(KEYS)
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def open_provider(wanted: str, settings: ProviderSettings, cache: Path, *, budget_usd: float | None = None) -> Metered:
+    """The provider `wanted` (openai, anthropic, ollama or an address of an OpenAI-compatible server), its answers kept in `cache`.
+
+    Raises `ConfigError` when something is missing, `MissingExtraError` when its SDK is.
+    """
+    if not settings.model:
+        raise ConfigError(f"the provider '{wanted}' needs the name of a model: give --model, or set providers.model")
+    price = Price(settings.prompt_usd_per_million, settings.completion_usd_per_million)
+    if budget_usd is not None and wanted in PAID and price == Price():
+        raise ConfigError(
+            "a budget needs prices, which change and are not built in: set providers.prompt_usd_per_million and"
+            " providers.completion_usd_per_million from your provider's list"
+        )
+    inner, address = _inner(wanted, settings)
+    limits = Limits(settings.concurrency, settings.max_retries, budget_usd, price)
+    return Metered(inner, CompletionCache(cache, inner.name, address), limits)
+
+
+def _inner(wanted: str, settings: ProviderSettings) -> tuple[Provider, str]:
+    url = wanted if "://" in wanted else ""
+    if not url and wanted not in (*PAID, "ollama"):
+        raise ConfigError(
+            f"there is no provider '{wanted}': they are offline, openai, anthropic, ollama, or an address (http...)"
+        )
+    address = url or settings.base_url or ADDRESSES.get(wanted, OLLAMA_ADDRESS)
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ConfigError(
+            f"'{address}' is no address of a provider: give one such as http://127.0.0.1:8000/v1, without a key in it"
+        )
+    key = _key(wanted if not url else "", settings)
+    if key and parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ConfigError(f"a key is not sent to {parts.hostname} in the clear: use https")
+    how = (settings.model, address, key, settings.timeout_seconds)
+    if wanted == "anthropic":
+        return AnthropicProvider(*how), address
+    if wanted == "ollama":
+        return OllamaProvider(*how), address
+    return OpenAIProvider(*how, name=f"openai-compatible({parts.netloc})" if url else ""), address
+
+
+def _key(wanted: str, settings: ProviderSettings) -> str | None:
+    """The key, from the environment alone. A variable that was named, or that the provider needs, must be there."""
+    variable = settings.key_variable or KEYS.get(wanted, "")
+    if not variable:
+        return None
+    if not (key := os.environ.get(variable, "").strip()):
+        raise ConfigError(f"the environment variable {variable} with the provider's key is not set")
+    return key

@@ -19,6 +19,7 @@ class Hierarchy:
         by_name: dict[tuple[str, str], str] = {}
         for key, node in nodes.items():
             by_name.setdefault((key.partition(":")[0], normalised(node.label)), key)
+        self._outside = {key: _outside(key, node) for key, node in nodes.items()}
         self._parents = {key: tuple(_resolved(key, node, nodes, by_name)) for key, node in nodes.items()}
         self.cycles = list(self._open_cycles())
 
@@ -34,6 +35,12 @@ class Hierarchy:
                 seen[above] = None
                 queue.extend(self._parents.get(above, ()))
         return list(seen)
+
+    def names_above(self, concept_id: str) -> list[str]:
+        """Names of what stands above `concept_id`, the nearest first; also such as are in no file, where the source gives names."""
+        above = self.ancestors(concept_id)
+        outside = [name for key in (concept_id, *above) for name in self._outside.get(key, ())]
+        return list(dict.fromkeys([self._labels[key] for key in above] + outside))
 
     def linked(self, concepts: Iterable[Concept]) -> list[Concept]:
         """`concepts` with the ids of the nearest of them above as `parents`."""
@@ -86,3 +93,10 @@ def _resolved(key: str, node: Node, nodes: Mapping[str, Node], by_name: Mapping[
             named = by_name.get((prefix, normalised(parent.removeprefix(f"{prefix}:"))))
             if named is not None and named != key:
                 yield named
+
+
+def _outside(key: str, node: Node) -> tuple[str, ...]:
+    """Parents that are given by name, as WordNet's are."""
+    prefix = key.partition(":")[0]
+    names = (parent.removeprefix(f"{prefix}:") for parent in node.parents)
+    return tuple(name for name in names if not any(c.isdigit() or c in "_:" for c in name))

@@ -14,8 +14,10 @@ _REFERENCE = re.compile(
 )
 _URL = re.compile(r"\s*\(?(?:https?://|www\.)\S+\)?\s*\.?\s*$", re.I)
 _PLACEHOLDER = re.compile(
-    r"add definition here|none|n/?a|tbd|todo|null|undefined|definition|no definition(?: available| provided)?|\W*|.*\bplaceholder\b.*", re.I
+    r"add definition here|no definition submitted yet|none|n/?a|tbd|todo|null|undefined|definition|no definition(?: available| provided)?|\W*|.*\bplaceholder\b.*", re.I
 )
+_MISREAD = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]{1,3}")
+"""UTF-8 that somebody read as Latin-1: Cognitive Atlas has "mind\u00e2\u0080\u0099s"."""
 _WORDS = re.compile(r"[^\W_]+")
 _ESCAPED = {r"\n": " ", r"\t": " ", r"\,": ",", r"\:": ":", r"\;": ";", r"\(": "(", r"\)": ")", r"\[": "[", r"\]": "]"}
 MIN_WORDS = 3
@@ -26,6 +28,7 @@ def clean_text(text: str) -> str:
     """`text` on one line without marks, entities, escapes and trailing references."""
     for _ in range(2):  # "&amp;lt;" is found, too
         text = html.unescape(text)
+    text = _MISREAD.sub(_read_again, text)
     text = _MARK.sub(r"\1", _HTML.sub(" ", text))
     text = re.sub(r"\\+(['\"])", r"\1", text)
     for escaped, plain in _ESCAPED.items():
@@ -36,6 +39,13 @@ def clean_text(text: str) -> str:
         before = text
         text = _URL.sub("", _REFERENCE.sub("", text)).rstrip()
     return text
+
+
+def _read_again(misread: re.Match[str]) -> str:
+    try:
+        return misread[0].encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return misread[0]
 
 
 def definition(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from attunement.errors import DataError
 from attunement.sources.importing.found import Found
 from attunement.sources.importing.obo import read_obo
+from attunement.sources.importing.origins import DESCRIPTION
 from attunement.sources.importing.owl import read_owl
 from attunement.sources.importing.tables import read_table
 from attunement.sources.importing.textbook import read_textbook
@@ -43,6 +44,13 @@ def files_below(path: Path) -> Iterator[Path]:
     if not found:
         raise DataError(f"{path} holds no file of a format that is read: {', '.join(READERS)}")
     yield from found
+
+
+def beside(path: Path) -> list[Path]:
+    """Other files that say something about `path`: a description of its folder, the books that its module may belong to."""
+    described = [folder / DESCRIPTION for folder in (path.parent, *path.parents[1:2]) if (folder / DESCRIPTION).is_file()]
+    books = [book for folder in path.parents[1:4] for book in sorted((folder / "collections").glob("*.xml"))]
+    return described + (books if path.suffix == ".cnxml" else [])
 
 
 def read(path: Path) -> Found:

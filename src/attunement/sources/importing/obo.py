@@ -30,7 +30,7 @@ def read_obo(path: Path) -> Found:
         raise DataError(f"{path} is no OBO ontology: it has no [Term]")
     licence = stated_licence("\n".join(_LICENCE.findall(head)))
     whole = _whole_stanzas(path, head, stanzas, found)
-    graph = obonet.read_obo(io.StringIO("format-version: 1.2\n\n" + "".join(whole)), ignore_obsolete=True)
+    graph = obonet.read_obo(io.StringIO("format-version: 1.2\nontology: concepts\n\n" + "".join(whole)), ignore_obsolete=True)
     for term, facts in graph.nodes(data=True):
         _add(found, path, str(term), facts, licence)
     return found

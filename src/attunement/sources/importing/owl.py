@@ -41,12 +41,13 @@ def read_owl(path: Path) -> Found:
     try:
         graph.parse(data=data, format="xml", publicID="file:ontology")
     except (SAXException, ParserError) as error:
-        if not len(graph):
-            raise DataError(f"{path} is no OWL in RDF/XML: {_told(error)}") from error
         found.problems.append(f"{path} is cut or broken, {_told(error)}: the classes before that were read")
     licence = stated_licence(" ".join(str(o) for _, p, o in graph if "licen" in str(p).lower()))
     owl_class = URIRef("http://www.w3.org/2002/07/owl#Class")
-    for term in sorted({str(s) for s in graph.subjects(RDF.type, owl_class) if isinstance(s, URIRef)}):
+    terms = sorted({str(s) for s in graph.subjects(RDF.type, owl_class) if isinstance(s, URIRef)})
+    if not terms:
+        raise DataError(f"{path} is no OWL in RDF/XML, or cut before its first class")
+    for term in terms:
         _add(found, path, graph, URIRef(term), licence)
     return found
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.exc import ProgrammingError
 
-from attunement.embedding import DIMENSIONS, Vectors
+from attunement.embedding import Vectors
 from attunement.errors import DataError, MissingExtraError
 from attunement.sources.concept_store import FIELD_WEIGHTS, ConceptStore, Ranked, query_words
 from attunement.sources.concepts import Concept, from_row, to_row
@@ -20,7 +20,7 @@ from attunement.storage.sql import Store
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS knowledge_concepts (id TEXT COLLATE \"C\" PRIMARY KEY, file TEXT NOT NULL, concept JSONB NOT NULL, "
-    f"vector vector({DIMENSIONS}) NOT NULL, words tsvector NOT NULL)",
+    "vector vector NOT NULL, words tsvector NOT NULL)",
     "CREATE INDEX IF NOT EXISTS knowledge_concepts_file ON knowledge_concepts (file)",
     "CREATE INDEX IF NOT EXISTS knowledge_concepts_words ON knowledge_concepts USING gin (words)",
     "CREATE TABLE IF NOT EXISTS knowledge_files (file TEXT COLLATE \"C\" PRIMARY KEY, sha256 TEXT NOT NULL, facts JSONB NOT NULL)",

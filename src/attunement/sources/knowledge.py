@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attunement.config import Settings, load_settings
-from attunement.embedding import Embedder
+from attunement.embedding import SHIPPED, Embedder
 from attunement.sources import relations, topic
 from attunement.sources.concept_store import ConceptStore
+from attunement.sources.concepts import Concept
 from attunement.sources.hierarchy import Hierarchy
 from attunement.sources.importing.files import beside, files_below, read
 from attunement.sources.knowledge_base import KnowledgeBase, open_store
@@ -58,6 +60,8 @@ class PsychologyKnowledgeIntegrator:
         self.embedder = embedder or Embedder(settings.embedding)
         self.report = ImportReport()
         self._filter = topic.TopicFilter.load() if filtered else None
+        shipped = self.embedder.settings.model == SHIPPED
+        self._filters_embedder = self.embedder if shipped or not filtered else Embedder()  # its weights know no other vectors
         self._progress = progress or (lambda done, total, path: None)
 
     def load_knowledge_base(self, source_path: Path) -> KnowledgeBase:
@@ -78,25 +82,36 @@ class PsychologyKnowledgeIntegrator:
 
     def _take(self, file: Path, before: str, own: bool) -> None:
         judge = None if own else self._filter
-        print_ = content_hash([READERS_VERSION, file_hash(file), *map(file_hash, beside(file)), judge is not None and content_hash(judge.to_bytes())])
-        if print_ == before:
+        fingerprint = self._fingerprint(file, judge)
+        if fingerprint == before:
             self.report.unchanged += 1
             return
         found = read(file)
         hierarchy = Hierarchy(found.hierarchy)
         concepts = list({concept.concept_id: concept for concept in found.concepts}.values())
-        seen = topic.see(concepts, hierarchy, self.embedder)
-        keep = np.ones(len(concepts), dtype=bool) if judge is None else judge.probabilities(seen) >= judge.threshold
+        keep = self._on_topic(concepts, hierarchy, judge)
         kept = hierarchy.linked([concept for concept, stays in zip(concepts, keep, strict=True) if stays])
         left_out = found.left_out + Counter(off_topic=int((~keep).sum()))
         dropped = sorted(concept.concept_id for concept, stays in zip(concepts, keep, strict=True) if not stays)
         problems = [*found.problems, *(f"{file}: {told}" for told in hierarchy.cycles)]
-        facts = {"left_out": dict(left_out), "off_topic": dropped, "problems": problems}
-        self.store.put(str(file), print_, kept, seen.passages[keep], facts)
+        facts = {"left_out": dict(left_out), "off_topic": dropped, "problems": problems, "model": self.embedder.settings.model}
+        vectors = self.embedder.encode([topic.passage(concept) for concept in kept])
+        self.store.put(str(file), fingerprint, kept, vectors, facts)
         self.report.read += 1
         self.report.kept += len(kept)
         self.report.left_out += left_out
         self.report.problems += problems
+
+    def _fingerprint(self, file: Path, judge: topic.TopicFilter | None) -> str:
+        """Changes with everything that decides what the file gives."""
+        filtered = content_hash(judge.to_bytes()) if judge else ""
+        return content_hash([READERS_VERSION, self.embedder.settings.model, filtered, *map(file_hash, [file, *beside(file)])])
+
+    def _on_topic(self, concepts: list[Concept], hierarchy: Hierarchy, judge: topic.TopicFilter | None) -> NDArray[np.bool_]:
+        if judge is None or not concepts:
+            return np.ones(len(concepts), dtype=bool)
+        seen = topic.see(concepts, hierarchy, self._filters_embedder)
+        return np.asarray(judge.probabilities(seen) >= judge.threshold)
 
     def _relate(self) -> None:
         """Relations over all that is stored, once it has changed since they were last made."""

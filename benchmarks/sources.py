@@ -32,7 +32,7 @@ from attunement.storage.files import read_jsonl
 
 DATA = Path(__file__).resolve().parent / "data"
 TIMED_CONCEPTS, TIMED_ROUNDS = 10_000, 3
-MEANING_WEIGHTS = (0.5, 1.0, 2.0, 3.0, 4.0)
+MEANING_WEIGHTS, FUSION_KS = (0.5, 1.0, 2.0, 3.0, 4.0, 8.0), (10, 30, 60)
 FOLDS = 5
 Ranker = Callable[[str], Sequence[str]]
 
@@ -75,7 +75,10 @@ def retrieval(base: KnowledgeBase) -> dict[str, Any]:
         found = {row["query"]: rank(row["query"]) for row in rows}
         scores[name] = np.array([ndcg(found[row["query"]], row["grades"]) for row in rows])
         shown = [key in row["grades"] for row in rows for key in found[row["query"]][:10]]
-        out[name] = {"ndcg_at_10": round(float(scores[name].mean()), 3), "graded_share_of_top_10": round(sum(shown) / len(shown), 3)}
+        out[name] = {
+            "ndcg_at_10": round(float(scores[name].mean()), 3),
+            "graded_share_of_top_10": round(sum(shown) / len(shown), 3),
+        }
     rng = np.random.default_rng(17)
     for against in ("bm25", "bm25_equal_weights"):
         gain = scores["hybrid"] - scores[against]
@@ -87,19 +90,22 @@ def retrieval(base: KnowledgeBase) -> dict[str, Any]:
 
 
 def fusion(base: KnowledgeBase, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """nDCG@10 by the weight of meaning, and with the weight chosen on the other folds."""
+    """nDCG@10 by k and the weight of meaning, and with both chosen on the other folds."""
+    choices = [(k, weight) for k in FUSION_KS for weight in MEANING_WEIGHTS]
     table = []
     for row in rows:
         words = base.store.by_words(row["query"], POOL)
         meaning = base.store.by_vector(base.embedder.encode([row["query"]])[0], POOL)
-        fused = [one_a_name(base, [key for key, _ in fuse([(1.0, words), (weight, meaning)])][:POOL]) for weight in MEANING_WEIGHTS]
-        table.append([ndcg(found, row["grades"]) for found in fused])
+        fused = ([key for key, _ in fuse([(1.0, words), (weight, meaning)], k)][:POOL] for k, weight in choices)
+        table.append([ndcg(one_a_name(base, found), row["grades"]) for found in fused])
     scores, fold = np.array(table), np.arange(len(rows)) % FOLDS
     chosen = [int(scores[fold != number].mean(0).argmax()) for number in range(FOLDS)]
     return {
-        "by_weight_of_meaning": {str(weight): round(float(mean), 3) for weight, mean in zip(MEANING_WEIGHTS, scores.mean(0), strict=True)},
+        "by_k_and_weight": {
+            f"{k}, {weight}": round(float(mean), 3) for (k, weight), mean in zip(choices, scores.mean(0), strict=True)
+        },
         "cross_validated": round(float(np.mean([scores[fold == n, chosen[n]].mean() for n in range(FOLDS)])), 3),
-        "chosen": [MEANING_WEIGHTS[place] for place in chosen],
+        "chosen": [choices[place] for place in chosen],
     }
 
 
@@ -124,7 +130,10 @@ def pairs(base: KnowledgeBase) -> dict[str, Any]:
     out: dict[str, Any] = {"judged": len(rows)}
     for threshold in (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7):
         above = cosine >= threshold
-        out[f"from_{threshold}"] = {"pairs": int(above.sum()), "related": round(float(related[above].mean()), 3) if above.any() else None}
+        out[f"from_{threshold}"] = {
+            "pairs": int(above.sum()),
+            "related": round(float(related[above].mean()), 3) if above.any() else None,
+        }
     return out
 
 
@@ -157,7 +166,9 @@ def latency(base: KnowledgeBase, queries: Sequence[str]) -> dict[str, Any]:
 
 def knowledge(args: argparse.Namespace) -> None:
     settings = load_settings(overrides=[f"home={args.home}"]).settings
-    integrator = PsychologyKnowledgeIntegrator(settings, progress=lambda done, total, path: print(f"\r{done}/{total}", end="", flush=True))
+    integrator = PsychologyKnowledgeIntegrator(
+        settings, progress=lambda done, total, path: print(f"\r{done}/{total}", end="", flush=True)
+    )
     started = time.perf_counter()
     base = integrator.load_knowledge_base(args.path)
     seconds = time.perf_counter() - started
@@ -167,7 +178,12 @@ def knowledge(args: argparse.Namespace) -> None:
     counts["related_median"] = statistics.median(len(concept.related_concepts) for concept in base)
     figures = {
         "machine": machine.describe(),
-        "import": {"seconds": round(seconds, 1), "read": integrator.report.read, "unchanged": integrator.report.unchanged, "problems": len(integrator.report.problems)},
+        "import": {
+            "seconds": round(seconds, 1),
+            "read": integrator.report.read,
+            "unchanged": integrator.report.unchanged,
+            "problems": len(integrator.report.problems),
+        },
         "counts": counts,
         "topic_filter": topic_precision(base),
         "retrieval": retrieval(base),
@@ -182,7 +198,9 @@ if __name__ == "__main__":
     parts = parser.add_subparsers(dest="part", required=True)
     of_knowledge = parts.add_parser("knowledge", help="concepts: counts, topic filter, retrieval, speed")
     of_knowledge.add_argument("path", type=Path, help="folder with the sources of concepts")
-    of_knowledge.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "attune-knowledge-bench", help="where the store lies")
+    of_knowledge.add_argument(
+        "--home", type=Path, default=Path(tempfile.gettempdir()) / "attune-knowledge-bench", help="where the store lies"
+    )
     of_knowledge.set_defaults(run=knowledge)
     chosen = parser.parse_args()
     chosen.run(chosen)

@@ -22,7 +22,9 @@ def _group() -> None:
 
 @app.command("import")
 def import_(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files or folders: OBO, OWL, JSON, JSONL, CSV, XLSX, CNXML.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files or folders: OBO, OWL, JSON, JSONL, CSV, XLSX, CNXML.")
+    ],
     everything: Annotated[bool, typer.Option("--no-filter", help="Keep what the topic filter would leave out.")] = False,
     recipe: Recipe = None,
     overrides: Overrides = None,
@@ -50,12 +52,20 @@ def import_(
             for problem in report.problems:
                 errors.print(problem, style="yellow", soft_wrap=True, markup=False)
             left_out = dict(report.left_out)
-            told = {"path": str(path), "read": report.read, "unchanged": report.unchanged, "kept": report.kept, "left_out": left_out}
+            told = {
+                "path": str(path),
+                "read": report.read,
+                "unchanged": report.unchanged,
+                "kept": report.kept,
+                "left_out": left_out,
+            }
             if as_json:
                 typer.echo(json.dumps({**told, "problems": report.problems, "concepts": len(base)}))
             else:
                 reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count) or "nothing"
-                typer.echo(f"{path}: {report.read:,} files read, {report.unchanged:,} unchanged; {report.kept:,} concepts kept, {reasons} left out")
+                typer.echo(
+                    f"{path}: {report.read:,} files read, {report.unchanged:,} unchanged; {report.kept:,} concepts kept, {reasons} left out"
+                )
                 typer.echo(f"the store holds {len(base):,} concepts")
 
 
@@ -83,7 +93,10 @@ def search(
     for hit in hits:
         concept = hit.concept
         approaches = f" Approaches: {', '.join(concept.therapeutic_approaches)}." if concept.therapeutic_approaches else ""
-        console.print(f"[bold]{concept.label}[/]  {concept.category}, {concept.source}, {concept.licence}  [dim]{concept.concept_id}[/]", soft_wrap=True)
+        console.print(
+            f"[bold]{concept.label}[/]  {concept.category}, {concept.source}, {concept.licence}  [dim]{concept.concept_id}[/]",
+            soft_wrap=True,
+        )
         console.print(f"  {concept.content}{approaches}", markup=False, soft_wrap=True)
 
 

@@ -19,11 +19,11 @@ from attunement.storage.files import canonical
 from attunement.storage.sql import Store
 
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS knowledge_concepts (id TEXT COLLATE \"C\" PRIMARY KEY, file TEXT NOT NULL, concept JSONB NOT NULL, "
+    'CREATE TABLE IF NOT EXISTS knowledge_concepts (id TEXT COLLATE "C" PRIMARY KEY, file TEXT NOT NULL, concept JSONB NOT NULL, '
     "vector vector NOT NULL, words tsvector NOT NULL)",
     "CREATE INDEX IF NOT EXISTS knowledge_concepts_file ON knowledge_concepts (file)",
     "CREATE INDEX IF NOT EXISTS knowledge_concepts_words ON knowledge_concepts USING gin (words)",
-    "CREATE TABLE IF NOT EXISTS knowledge_files (file TEXT COLLATE \"C\" PRIMARY KEY, sha256 TEXT NOT NULL, facts JSONB NOT NULL)",
+    'CREATE TABLE IF NOT EXISTS knowledge_files (file TEXT COLLATE "C" PRIMARY KEY, sha256 TEXT NOT NULL, facts JSONB NOT NULL)',
     "CREATE TABLE IF NOT EXISTS knowledge_state (one INTEGER PRIMARY KEY CHECK (one = 1), related TEXT NOT NULL)",
 )
 _INSERT = sa.text(
@@ -45,7 +45,9 @@ class PostgresConcepts(ConceptStore):
             with self._store.begin() as connection:
                 connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")
         except (DataError, ProgrammingError) as error:
-            raise DataError(f"the store {self._store} needs the extension pgvector: let its owner run  CREATE EXTENSION vector") from error
+            raise DataError(
+                f"the store {self._store} needs the extension pgvector: let its owner run  CREATE EXTENSION vector"
+            ) from error
         with self._store.begin() as connection:
             for statement in _TABLES:
                 connection.exec_driver_sql(statement)
@@ -89,7 +91,9 @@ class PostgresConcepts(ConceptStore):
         with self._store.begin() as connection:
             if rows:
                 connection.execute(update, rows)
-            keep = sa.text("INSERT INTO knowledge_state VALUES (1, :state) ON CONFLICT (one) DO UPDATE SET related = excluded.related")
+            keep = sa.text(
+                "INSERT INTO knowledge_state VALUES (1, :state) ON CONFLICT (one) DO UPDATE SET related = excluded.related"
+            )
             connection.execute(keep, {"state": state})
 
     def related_state(self) -> str:

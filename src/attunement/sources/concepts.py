@@ -22,7 +22,8 @@ class Concept:
     `category`: one of `CATEGORIES`. `licence`: SPDX-like (`CC-BY-4.0`, `CC0-1.0`, `CC-BY-SA-3.0`, `WordNet-3.0`, `Apache-2.0`
     for ours; `unknown`). `related_concepts`: concept ids (hierarchy, mentions, neighbours); `parents` among them by hierarchy.
     `therapeutic_approaches`: labels (`EMDR`, `CPT`). `steps`: of a technique, in order. `evidence`: of a condition, rows of
-    approach, level, guideline.
+    approach, level, guideline. `links`: concept ids that the source itself names as related; they come first among
+    `related_concepts`.
     """
 
     concept_id: str
@@ -39,6 +40,7 @@ class Concept:
     steps: Sequence[str] = ()
     contrasts: Sequence[str] = ()
     evidence: Sequence[dict[str, str]] = ()
+    links: Sequence[str] = ()
 
 
 def to_row(concept: Concept) -> dict[str, Any]:

@@ -19,10 +19,9 @@ from attunement.sources.concepts import Concept
 from attunement.sources.importing.cleaning import normalised
 
 MODES = ("hybrid", "words", "meaning")
-FUSION_K = 60
-"""Cormack 2009."""
-MEANING_WEIGHT = 2.0
-"""Of the ranking by meaning beside that by words (1); chosen by cross-validation over the queries of benchmarks (docs/knowledge.md)."""
+FUSION_K, MEANING_WEIGHT = 10, 3.0
+"""How fast ranks lose weight (Cormack 2009: 60), and the weight of the ranking by meaning beside that by words (1); both chosen by
+cross-validation over the graded queries of `benchmarks/sources.py`."""
 POOL = 100
 """How far down each ranking is read."""
 
@@ -36,12 +35,12 @@ class Hit:
     also: Sequence[str] = ()
 
 
-def fuse(rankings: Iterable[tuple[float, Ranked]]) -> Ranked:
+def fuse(rankings: Iterable[tuple[float, Ranked]], k: int = FUSION_K) -> Ranked:
     """One ranking of several, each with its weight; ties by id."""
     scores: dict[str, float] = {}
     for weight, ranking in rankings:
         for rank, (concept_id, _) in enumerate(ranking, 1):
-            scores[concept_id] = scores.get(concept_id, 0.0) + weight / (FUSION_K + rank)
+            scores[concept_id] = scores.get(concept_id, 0.0) + weight / (k + rank)
     return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
@@ -134,5 +133,7 @@ def open_base(settings: Settings) -> KnowledgeBase:
     models = {row["facts"].get("model") for row in base.store.files().values()}
     if models - {None, settings.embedding.model}:
         told = ", ".join(sorted(str(model) for model in models))
-        raise DataError(f"the concepts were imported with {told}, not '{settings.embedding.model}' (embedding.model): import them again")
+        raise DataError(
+            f"the concepts were imported with {told}, not '{settings.embedding.model}' (embedding.model): import them again"
+        )
     return base

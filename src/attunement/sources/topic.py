@@ -22,7 +22,19 @@ from attunement.sources.hierarchy import Hierarchy
 
 WEIGHTS = Path(__file__).parent / "weights" / "topic.npz"
 LABELS = Path(__file__).parent / "written" / "topic_labels.jsonl"
-SOURCES = ("bcio", "cogat", "doid", "maxo", "mf", "mfoem", "nbo", "openstax-introduction-sociology-3e", "openstax-psychology-2e", "symp", "wn30")
+SOURCES = (
+    "bcio",
+    "cogat",
+    "doid",
+    "maxo",
+    "mf",
+    "mfoem",
+    "nbo",
+    "openstax-introduction-sociology-3e",
+    "openstax-psychology-2e",
+    "symp",
+    "wn30",
+)
 """Of what share of a source is on topic the filter makes use."""
 LABEL_SHARE, ABOVE_SHARE = 0.7, 1.2
 """How much the name and what stands above count beside the definition; chosen by cross-validation (docs/knowledge.md)."""

@@ -137,7 +137,11 @@ def test_a_cut_owl_keeps_what_stands_before(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "entities",
-    ['<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">', '<!ENTITY x SYSTEM "file:///etc/passwd">', '<!ENTITY % p "<!ENTITY q SYSTEM \'http://x.org\'>">'],
+    [
+        '<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">',
+        '<!ENTITY x SYSTEM "file:///etc/passwd">',
+        "<!ENTITY % p \"<!ENTITY q SYSTEM 'http://x.org'>\">",
+    ],
 )
 def test_xml_never_expands_or_fetches(tmp_path: Path, entities: str) -> None:
     hostile = f"<!DOCTYPE rdf:RDF [{entities}]>"
@@ -148,7 +152,9 @@ def test_xml_never_expands_or_fetches(tmp_path: Path, entities: str) -> None:
 
 
 def test_owl_with_short_names_for_addresses_is_read(tmp_path: Path) -> None:
-    named = OWL.replace('<?xml version="1.0"?>', '<!DOCTYPE rdf:RDF [<!ENTITY xy "http://x.org/">]>').replace('"http://x.org/XY_2"', '"&xy;XY_2"')
+    named = OWL.replace('<?xml version="1.0"?>', '<!DOCTYPE rdf:RDF [<!ENTITY xy "http://x.org/">]>').replace(
+        '"http://x.org/XY_2"', '"&xy;XY_2"'
+    )
     assert labels(read(write(tmp_path / "xy.owl", named))) == ["joy", "emotion"]
 
 
@@ -164,7 +170,11 @@ def test_textbook(tmp_path: Path) -> None:
 
 
 def test_a_textbook_without_its_book_has_an_unknown_licence(tmp_path: Path) -> None:
-    found = read(write(tmp_path / "m1" / "index.cnxml", MODULE.replace("<glossary>", "<para>").split("<para>")[0] + "</content></document>"))
+    found = read(
+        write(
+            tmp_path / "m1" / "index.cnxml", MODULE.replace("<glossary>", "<para>").split("<para>")[0] + "</content></document>"
+        )
+    )
     assert found.concepts == []
     found = read(write(tmp_path / "m1" / "index.cnxml", MODULE))
     assert {concept.licence for concept in found.concepts} == {"unknown"}
@@ -174,7 +184,13 @@ def test_a_textbook_without_its_book_has_an_unknown_licence(tmp_path: Path) -> N
 def test_json_lines_with_our_fields_and_broken_lines(tmp_path: Path) -> None:
     whole = {"concept_id": "own:ptsd", "label": "PTSD", "category": "clinical_diagnosis", "content": "A disorder after a trauma.", "source": "clinic",
         "licence": "Apache-2.0", "therapeutic_approaches": ["EMDR", "CPT"], "steps": ["a; b", "c"], "evidence": [{"approach": "CPT", "level": "high"}]}  # fmt: skip
-    lines = [json.dumps(whole), '{"label": "cut', json.dumps({**whole, "category": "nonsense"}), "[1]", json.dumps({**whole, "label": ""})]
+    lines = [
+        json.dumps(whole),
+        '{"label": "cut',
+        json.dumps({**whole, "category": "nonsense"}),
+        "[1]",
+        json.dumps({**whole, "label": ""}),
+    ]
     found = read(write(tmp_path / "own.jsonl", "\n".join(lines)))
     (concept,) = found.concepts
     assert (concept.concept_id, concept.source, concept.licence) == ("own:ptsd", "clinic", "Apache-2.0")
@@ -183,8 +199,16 @@ def test_json_lines_with_our_fields_and_broken_lines(tmp_path: Path) -> None:
 
 
 def test_csv_with_named_columns(tmp_path: Path) -> None:
-    write(tmp_path / "knowledge.toml", 'name = "Clinic"\nprefix = "clinic"\nlicence = "CC-BY-SA-4.0"\ncategory = "symptom"\n[columns]\nlabel = "Wort"\ncontent = "Was"')
-    found = read(write(tmp_path / "a.csv", 'Wort;Was;synonyms\nrumination;"turning over; the same thoughts";brooding|mulling\nx;too;many;cells\n'))
+    write(
+        tmp_path / "knowledge.toml",
+        'name = "Clinic"\nprefix = "clinic"\nlicence = "CC-BY-SA-4.0"\ncategory = "symptom"\n[columns]\nlabel = "Wort"\ncontent = "Was"',
+    )
+    found = read(
+        write(
+            tmp_path / "a.csv",
+            'Wort;Was;synonyms\nrumination;"turning over; the same thoughts";brooding|mulling\nx;too;many;cells\n',
+        )
+    )
     (concept,) = found.concepts
     assert (concept.concept_id, concept.licence, concept.category) == ("clinic:rumination", "CC-BY-SA-4.0", "symptom")
     assert concept.synonyms == ("brooding", "mulling")
@@ -202,7 +226,12 @@ def test_xlsx(tmp_path: Path) -> None:
     from openpyxl import Workbook
 
     book = Workbook()
-    for row in (["Term", "Definition", "Aliases"], ["insomnia", "trouble in falling or staying asleep", "sleeplessness"], [None, None, None], ["x", None, None]):
+    for row in (
+        ["Term", "Definition", "Aliases"],
+        ["insomnia", "trouble in falling or staying asleep", "sleeplessness"],
+        [None, None, None],
+        ["x", None, None],
+    ):
         book.active.append(row)
     book.save(tmp_path / "a.xlsx")
     found = read(tmp_path / "a.xlsx")
@@ -212,7 +241,11 @@ def test_xlsx(tmp_path: Path) -> None:
 
 
 def test_paths_without_anything_to_read(tmp_path: Path) -> None:
-    for path, told in ((tmp_path / "no", "does not exist"), (tmp_path, "holds no file"), (write(tmp_path / "a.pdf", "x"), "no format that is read")):
+    for path, told in (
+        (tmp_path / "no", "does not exist"),
+        (tmp_path, "holds no file"),
+        (write(tmp_path / "a.pdf", "x"), "no format that is read"),
+    ):
         with pytest.raises(DataError, match=told):
             list(files_below(path))
 

@@ -55,7 +55,9 @@ def test_what_is_put_comes_back(store: ConceptStore, concepts: list[Concept], em
     assert store.files()["f"] == {"sha256": "1", "facts": {"left_out": {"off_topic": 2}}}
 
 
-def test_a_file_that_comes_again_takes_the_place_of_itself(store: ConceptStore, concepts: list[Concept], embedder: Embedder) -> None:
+def test_a_file_that_comes_again_takes_the_place_of_itself(
+    store: ConceptStore, concepts: list[Concept], embedder: Embedder
+) -> None:
     fill(store, concepts, embedder)
     fill(store, concepts[:2], embedder, sha="2")
     assert [c.concept_id for c in store.all()] == ["a:flashback", "a:ptsd"]

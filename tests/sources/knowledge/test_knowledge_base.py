@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def base(tmp_path: Path, concepts: list[Concept], embedder: Embedder) -> Knowled
 def test_fusion_prefers_what_both_rankings_have() -> None:
     fused = fuse([(1.0, [("a", 9.0), ("b", 8.0)]), (1.0, [("b", 0.9), ("c", 0.8)])])
     assert [key for key, _ in fused] == ["b", "a", "c"]
-    assert fused[0][1] == pytest.approx(1 / 62 + 1 / 61)
+    assert fused[0][1] == pytest.approx(1 / 12 + 1 / 11)
     assert [key for key, _ in fuse([(1.0, [("a", 1.0)]), (2.0, [("b", 1.0)])])] == ["b", "a"]
 
 
@@ -72,6 +73,11 @@ def test_relations(concepts: list[Concept], embedder: Embedder) -> None:
     assert "a:insomnia" in found["a:sleep"]
     assert "a:flashback" in found["a:ptsd"], "mentioned in the definition"
     assert all(key not in others for key, others in found.items())
+    linked = [replace(c, links=("a:sleep", "no:such")) if c.concept_id == "a:ptsd" else c for c in ordered]
+    found = relations.relations(linked, [c.concept_id for c in ordered], embedder.encode([passage(c) for c in ordered]))
+    assert found["a:ptsd"][0] == "a:sleep" and "no:such" not in found["a:ptsd"], (
+        "what the source says comes first, if it is there"
+    )
 
 
 def test_neighbours_need_the_threshold() -> None:

@@ -35,7 +35,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def integrator(folder: Path, embedder: Embedder, **more: object) -> PsychologyKnowledgeIntegrator:
-    return PsychologyKnowledgeIntegrator(store=SqliteConcepts.at_home(folder.parent / "home"), embedder=embedder, filtered=False, **more)  # type: ignore[arg-type]
+    return PsychologyKnowledgeIntegrator(
+        store=SqliteConcepts.at_home(folder.parent / "home"), embedder=embedder, filtered=False, **more
+    )  # type: ignore[arg-type]
 
 
 def test_import_is_idempotent_and_follows_changes(folder: Path, embedder: Embedder) -> None:
@@ -86,7 +88,9 @@ def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_labels_and_weights_go_together() -> None:
     rows = list(read_jsonl(topic.LABELS))
     assert len({row["concept_id"] for row in rows}) == len(rows) >= 600
-    assert {key for row in rows for key in row} == {"concept_id", "on_topic", "stands_for"}, "ids and labels only, no text of others"
+    assert {key for row in rows for key in row} == {"concept_id", "on_topic", "stands_for"}, (
+        "ids and labels only, no text of others"
+    )
     judge = topic.TopicFilter.load()
     assert 0 < judge.threshold < 1 and len(judge.weight) == 3 * 384 + len(topic.SOURCES)
 

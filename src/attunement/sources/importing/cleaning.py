@@ -14,7 +14,8 @@ _REFERENCE = re.compile(
 )
 _URL = re.compile(r"\s*\(?(?:https?://|www\.)\S+\)?\s*\.?\s*$", re.I)
 _PLACEHOLDER = re.compile(
-    r"add definition here|no definition submitted yet|none|n/?a|tbd|todo|null|undefined|definition|no definition(?: available| provided)?|\W*|.*\bplaceholder\b.*", re.I
+    r"(?:add|write|insert)(?: an?| your)? definition here|no definition submitted yet|none|n/?a|tbd|todo|null|undefined|definition|no definition(?: available| provided)?|\W*|.*\bplaceholder\b.*",
+    re.I,
 )
 _MISREAD = re.compile("[\u00c2-\u00f4][\u0080-\u00bf]{1,3}")
 """UTF-8 that somebody read as Latin-1: Cognitive Atlas has "mind\u00e2\u0080\u0099s"."""

@@ -72,7 +72,9 @@ def _described(path: Path) -> Source:
         rows = tomllib.loads(path.read_text(encoding="utf-8"))
         unknown = set(rows) - {f.name for f in fields(Source)}
         if unknown or not {"name", "prefix"} <= set(rows):
-            raise DataError(f"{path}: it takes name and prefix, and may have licence, category and [columns]; found {sorted(rows)}")
+            raise DataError(
+                f"{path}: it takes name and prefix, and may have licence, category and [columns]; found {sorted(rows)}"
+            )
         return Source(**rows)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid TOML: {error}") from error

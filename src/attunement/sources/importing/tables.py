@@ -52,7 +52,9 @@ def read_table(path: Path) -> Found:
         if concept.category in CATEGORIES:
             found.add(concept)
         else:
-            found.problems.append(f"{path}, {place}: unknown category '{concept.category}', left out; one of {', '.join(CATEGORIES)}")
+            found.problems.append(
+                f"{path}, {place}: unknown category '{concept.category}', left out; one of {', '.join(CATEGORIES)}"
+            )
     _check_columns(path, source, columns)
     return found
 
@@ -91,9 +93,12 @@ def _concept(named: dict[str, Any], source: Source, place: str) -> Concept:
         synonyms=texts(named.get("synonyms")),
         parents=tuple(p if ":" in p else f"{source.prefix}:{p}" for p in texts(named.get("parents"))),
         related_concepts=texts(named.get("related_concepts")),
+        links=texts(named.get("related_concepts")),
         therapeutic_approaches=texts(named.get("therapeutic_approaches")),
         clinical_context=str(named.get("clinical_context") or ""),
-        steps=tuple(str(step) for step in named.get("steps") or ()) if isinstance(named.get("steps"), list) else texts(named.get("steps")),
+        steps=tuple(str(step) for step in named.get("steps") or ())
+        if isinstance(named.get("steps"), list)
+        else texts(named.get("steps")),
         contrasts=texts(named.get("contrasts")),
         evidence=tuple(row for row in named.get("evidence") or () if isinstance(row, dict)),
     )
@@ -124,7 +129,13 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
-    lists = [value] if isinstance(value, list) else [v for v in value.values() if isinstance(v, list)] if isinstance(value, dict) else []
+    lists = (
+        [value]
+        if isinstance(value, list)
+        else [v for v in value.values() if isinstance(v, list)]
+        if isinstance(value, dict)
+        else []
+    )
     if not lists:
         raise DataError(f"{path} holds no list of records")
     for number, row in enumerate(max(lists, key=len), 1):

@@ -49,6 +49,8 @@ _HOME = {
     "Settings": "attunement.config",
     "load_settings": "attunement.config",
     "DataPipeline": "attunement.curation.pipeline",
+    "KnowledgeBase": "attunement.sources.knowledge_base",
+    "PsychologyKnowledgeIntegrator": "attunement.sources.knowledge",
     "QualityValidator": "attunement.quality.validator",
     "MoEModel": "attunement.model.moe_lora",
     "TrainingSystem": "attunement.training.system",

@@ -137,7 +137,8 @@ class SqliteConcepts(ConceptStore):
         wanted = list(concept_ids)
         query = f"SELECT id, concept FROM knowledge_concepts WHERE id IN ({','.join('?' * len(wanted))})"  # noqa: S608 - places only
         with self._store.begin() as connection:
-            rows = dict(connection.exec_driver_sql(query, tuple(wanted)).all()) if wanted else {}
+            found = connection.exec_driver_sql(query, tuple(wanted)).all() if wanted else []
+        rows = {row[0]: row[1] for row in found}
         return [from_row(json.loads(rows[concept_id])) for concept_id in wanted if concept_id in rows]
 
     def all(self) -> list[Concept]:

@@ -51,4 +51,7 @@ def to_row(concept: Concept) -> dict[str, Any]:
 def from_row(row: Mapping[str, Any]) -> Concept:
     """The concept of a row that `to_row` gave; unknown fields are left aside, so that a newer file can be read."""
     known = {f.name for f in fields(Concept)}
-    return Concept(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items() if key in known})
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.items() if key in known
+    }
+    return Concept(**values)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from few_concepts import WordVectors, few
 
 from attunement.embedding import Embedder
 from attunement.errors import DataError
@@ -15,6 +16,16 @@ from attunement.sources.concept_postgres import PostgresConcepts
 from attunement.sources.concept_store import ConceptStore, SqliteConcepts, query_words
 from attunement.sources.concepts import Concept
 from attunement.sources.topic import passage
+
+
+@pytest.fixture
+def embedder() -> WordVectors:
+    return WordVectors()
+
+
+@pytest.fixture
+def concepts() -> list[Concept]:
+    return few()
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from few_concepts import WordVectors, few
 
 from attunement.config import Settings
 from attunement.embedding import Embedder
@@ -16,6 +17,16 @@ from attunement.sources.concept_store import SqliteConcepts
 from attunement.sources.concepts import Concept, from_row, to_row
 from attunement.sources.knowledge_base import KnowledgeBase, fuse, open_base
 from attunement.sources.topic import passage
+
+
+@pytest.fixture
+def embedder() -> WordVectors:
+    return WordVectors()
+
+
+@pytest.fixture
+def concepts() -> list[Concept]:
+    return few()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from few_concepts import WordVectors
 from typer.testing import CliRunner
 
 from attunement.cli.main import app
@@ -23,6 +24,11 @@ ROWS = {
     "one": {"concept_id": "x:grief", "label": "grief", "content": "Deep sorrow after the death of somebody who was loved.", "licence": "CC0-1.0"},
     "two": {"concept_id": "x:bolt", "label": "steel bolt", "content": "A metal pin with a screw thread that holds parts together.", "licence": "CC0-1.0"},
 }  # fmt: skip
+
+
+@pytest.fixture
+def embedder() -> WordVectors:
+    return WordVectors()
 
 
 @pytest.fixture

@@ -129,16 +129,12 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
-    lists = (
-        [value]
-        if isinstance(value, list)
-        else [v for v in value.values() if isinstance(v, list)]
-        if isinstance(value, dict)
-        else []
-    )
+    inside = list(value.values()) if isinstance(value, dict) else [value]
+    lists: list[list[Any]] = [part for part in inside if isinstance(part, list)]
     if not lists:
         raise DataError(f"{path} holds no list of records")
-    for number, row in enumerate(max(lists, key=len), 1):
+    longest = sorted(lists, key=len)[-1]
+    for number, row in enumerate(longest, 1):
         yield f"record {number}", row
 
 

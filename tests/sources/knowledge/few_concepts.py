@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
 from attunement.embedding import DIMENSIONS, Embedder, Vectors
 from attunement.sources.concepts import Concept
@@ -30,13 +29,7 @@ def concept(key: str, label: str, content: str, **more: object) -> Concept:
     return Concept(concept_id=key, label=label, content=content, **facts)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def embedder() -> WordVectors:
-    return WordVectors()
-
-
-@pytest.fixture
-def concepts() -> list[Concept]:
+def few() -> list[Concept]:
     return [
         concept("a:flashback", "flashback", "Living through a trauma again as if it happened now.", synonyms=("re-experiencing",)),
         concept("a:ptsd", "post-traumatic stress disorder", "A disorder after a trauma, with flashbacks and avoidance.",

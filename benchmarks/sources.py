@@ -30,6 +30,8 @@ from attunement.sources.knowledge import PsychologyKnowledgeIntegrator
 from attunement.sources.knowledge_base import POOL, KnowledgeBase, fuse
 from attunement.storage.files import read_jsonl
 
+OURS = "attunement"
+"""The source of our own concepts; they pass no filter."""
 DATA = Path(__file__).resolve().parent / "data"
 TIMED_CONCEPTS, TIMED_ROUNDS = 10_000, 3
 MEANING_WEIGHTS, FUSION_KS = (0.5, 1.0, 2.0, 3.0, 4.0, 8.0), (10, 30, 60)
@@ -117,7 +119,15 @@ def topic_precision(base: KnowledgeBase) -> dict[str, Any]:
     z = 1.96
     middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = ((middle + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return {"labelled": n, "precision": round(p, 3), "interval_95": [round(low, 3), round(high, 3)]}
+    written = {normalised(concept.label) for concept in base if concept.source == OURS}
+    others = {normalised(concept.label) for concept in base} - written
+    on_topic = [len(written) + round(share * len(others)) for share in (p, low, high)]
+    return {
+        "labelled": n,
+        "precision": round(p, 3),
+        "interval_95": [round(low, 3), round(high, 3)],
+        "distinct_on_topic": {"estimate": on_topic[0], "interval_95": on_topic[1:]},
+    }
 
 
 def pairs(base: KnowledgeBase) -> dict[str, Any]:
@@ -156,7 +166,7 @@ def latency(base: KnowledgeBase, queries: Sequence[str]) -> dict[str, Any]:
             for number in range(TIMED_ROUNDS):
                 for query in queries:
                     started = time.perf_counter()
-                    timed.search(f"{query} {'.' * number}", mode=mode)  # another text each round: no vector is remembered
+                    timed.search(f"{query} {mode} {'.' * number}", mode=mode)  # another text each time: no vector is remembered
                     times.append((time.perf_counter() - started) * 1000)
             ranked = np.percentile(times, [50, 95])
             out[f"{mode}_ms"] = {"median": round(float(ranked[0]), 1), "p95": round(float(ranked[1]), 1)}

@@ -41,6 +41,8 @@ class PostgresConcepts(ConceptStore):
             self._store = Store(url)
         except ModuleNotFoundError as error:
             raise MissingExtraError("the knowledge store in PostgreSQL", "postgres") from error
+        except DataError as error:  # the driver tells it in several lines
+            raise DataError(" ".join(str(error).split())) from error
         try:
             with self._store.begin() as connection:
                 connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")

@@ -117,8 +117,12 @@ class KnowledgeBase:
 
 
 def open_store(settings: Settings) -> ConceptStore:
-    """The configured store: `knowledge.store`'s database, else SQLite in the home."""
+    """The configured store: `knowledge.store`'s database, else SQLite in the home. Raises `ConfigError` for another kind of address."""
     if settings.knowledge.store:
+        if not settings.knowledge.store.startswith("postgresql"):
+            raise ConfigError(
+                "knowledge.store takes an address like postgresql+psycopg://user@host/database, or nothing for SQLite"
+            )
         from attunement.sources.concept_postgres import PostgresConcepts
 
         return PostgresConcepts(settings.knowledge.store)

@@ -115,8 +115,9 @@ def test_a_second_opening_finds_what_the_first_wrote(tmp_path: Path, concepts: l
 
 def test_a_server_that_is_not_there_is_one_line() -> None:
     pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
-    with pytest.raises(DataError, match="cannot be used"):
+    with pytest.raises(DataError, match="cannot be used") as told:
         PostgresConcepts("postgresql+psycopg://u:secret@127.0.0.1:1/x?connect_timeout=1")
+    assert "\n" not in str(told.value) and "secret" not in str(told.value)
 
 
 def test_query_words() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from few_concepts import WordVectors, few
 
-from attunement.config import Settings
+from attunement.config import KnowledgeSettings, Settings
 from attunement.embedding import Embedder
 from attunement.errors import ConfigError, DataError
 from attunement.sources import licences, relations
@@ -110,4 +110,12 @@ def test_rows_keep_everything_and_bear_new_fields(concepts: list[Concept]) -> No
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="attune knowledge import"):
+        open_base(Settings(home=tmp_path))
+    with pytest.raises(ConfigError, match="postgresql"):
+        open_base(Settings(home=tmp_path, knowledge=KnowledgeSettings(store="mysql://x")))
+
+
+def test_concepts_of_another_embedding_model_are_told(tmp_path: Path, concepts: list[Concept], embedder: Embedder) -> None:
+    SqliteConcepts.at_home(tmp_path).put("f", "1", concepts[:1], embedder.encode(["x"]), {"model": "another"})
+    with pytest.raises(DataError, match=r"imported with another, not 'attunement-minilm' \(embedding.model\): import them again"):
         open_base(Settings(home=tmp_path))

@@ -85,14 +85,17 @@ def search(
     from attunement.sources.concepts import to_row
     from attunement.sources.knowledge_base import open_base
 
-    hits = open_base(load_settings(recipe, overrides or ()).settings).search(query, limit, mode)
+    base = open_base(load_settings(recipe, overrides or ()).settings)
+    found = [(hit, base.approaches(hit.concept)) for hit in base.search(query, limit, mode)]
     if as_json:
-        typer.echo(json.dumps([{"score": hit.score, "also": list(hit.also), **to_row(hit.concept)} for hit in hits]))
+        rows = [
+            {**to_row(hit.concept), "score": hit.score, "also": hit.also, "therapeutic_approaches": names} for hit, names in found
+        ]
+        typer.echo(json.dumps(rows))
         return
     console = Console(highlight=False)
-    for hit in hits:
-        concept = hit.concept
-        approaches = f" Approaches: {', '.join(concept.therapeutic_approaches)}." if concept.therapeutic_approaches else ""
+    for hit, names in found:
+        concept, approaches = hit.concept, f" Approaches: {', '.join(names)}." if names else ""
         console.print(
             f"[bold]{concept.label}[/]  {concept.category}, {concept.source}, {concept.licence}  [dim]{concept.concept_id}[/]",
             soft_wrap=True,

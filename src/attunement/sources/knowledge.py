@@ -115,7 +115,7 @@ class PsychologyKnowledgeIntegrator:
 
     def _relate(self) -> None:
         """Relations over all that is stored, once it has changed since they were last made."""
-        state = content_hash([[name, row["sha256"]] for name, row in self.store.files().items()])
+        state = content_hash([relations.VERSION, *([name, row["sha256"]] for name, row in self.store.files().items())])
         if state != self.store.related_state():
             ids, vectors = self.store.vectors()
             self.store.relate(relations.relations(self.store.all(), ids, vectors), state)

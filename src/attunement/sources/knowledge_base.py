@@ -44,6 +44,17 @@ def fuse(rankings: Iterable[tuple[float, Ranked]], k: int = FUSION_K) -> Ranked:
     return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
+def approaches(concept: Concept, related: Iterable[Concept]) -> tuple[str, ...]:
+    """Therapeutic approaches to `concept`; see `KnowledgeBase.approaches`."""
+    if concept.therapeutic_approaches:
+        return tuple(concept.therapeutic_approaches)
+    names = {normalised(name) for name in (concept.label, *concept.synonyms)}
+    others = [other for other in related if other.therapeutic_approaches]
+    namesakes = [other for other in others if names & {normalised(name) for name in (other.label, *other.synonyms)}]
+    above = [other for other in others if other.concept_id in concept.parents]
+    return tuple(next((other.therapeutic_approaches for other in [*namesakes, *above]), ()))
+
+
 class KnowledgeBase:
     """Concepts of a store. Iterates and counts them; `search` answers in milliseconds once the first has loaded the model."""
 
@@ -64,6 +75,10 @@ class KnowledgeBase:
     def related(self, concept: Concept) -> list[Concept]:
         """What is related to `concept`, the surest relation first: hierarchy, same name, mentions, neighbours."""
         return self.store.get(concept.related_concepts)
+
+    def approaches(self, concept: Concept) -> tuple[str, ...]:
+        """Therapeutic approaches to `concept`: its own, else those of a namesake (by name or synonym), else of what stands right above."""
+        return approaches(concept, self.related(concept))
 
     def usable(self, use: str) -> list[Concept]:
         """The concepts whose licence allows `use` (`licences.USES`): what an export may hold."""
@@ -97,6 +112,7 @@ class KnowledgeBase:
     def stats(self) -> dict[str, Any]:
         """Counts: concepts, distinct names, by source, licence and category, what was left out and why, and how many relate."""
         concepts, files = self.store.all(), self.store.files()
+        by_id = {concept.concept_id: concept for concept in concepts}
         left_out: Counter[str] = Counter()
         for row in files.values():
             left_out.update(row["facts"].get("left_out", {}))
@@ -112,7 +128,9 @@ class KnowledgeBase:
             "categories": dict(Counter(concept.category for concept in concepts).most_common()),
             "left_out": dict(left_out),
             "with_related": sum(bool(concept.related_concepts) for concept in concepts),
-            "with_approaches": sum(bool(concept.therapeutic_approaches) for concept in concepts),
+            "with_approaches": sum(
+                bool(approaches(c, (by_id[key] for key in c.related_concepts if key in by_id))) for c in concepts
+            ),
         }
 
 

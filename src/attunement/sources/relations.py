@@ -19,6 +19,8 @@ COMMON_SHARE = 0.01
 MAX_NAME_WORDS = 6
 MIN_NAME_LETTERS = 4
 BLOCK = 1024
+VERSION = 1
+"""Counted up when the relations of the same concepts come out otherwise: the next import makes them again."""
 
 
 class Lexicon:
@@ -76,23 +78,38 @@ def neighbours(
     return out
 
 
+def namesakes(concepts: Sequence[Concept]) -> dict[str, list[str]]:
+    """For each concept the others of its name: the same name first, then a synonym that is the other's name, either way."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    by_synonym: dict[str, list[str]] = defaultdict(list)
+    for concept in concepts:
+        by_name[normalised(concept.label)].append(concept.concept_id)
+        for synonym in concept.synonyms:
+            by_synonym[normalised(synonym)].append(concept.concept_id)
+    out = {}
+    for concept in concepts:
+        name = normalised(concept.label)
+        named = [key for synonym in concept.synonyms for key in by_name.get(normalised(synonym), ())]
+        found = dict.fromkeys([*by_name[name], *by_synonym.get(name, ()), *named])
+        out[concept.concept_id] = [key for key in found if key != concept.concept_id]
+    return out
+
+
 def relations(concepts: Sequence[Concept], ids: Sequence[str], vectors: Vectors) -> dict[str, list[str]]:
-    """`related_concepts` of every concept, the surest first: what the source says, parents, same name, below, mentions, neighbours."""
+    """`related_concepts` of every concept, the surest first: what the source says, parents, namesakes, below, mentions, neighbours."""
     known = {concept.concept_id for concept in concepts}
     below: dict[str, list[str]] = defaultdict(list)
-    same: dict[str, list[str]] = defaultdict(list)
     for concept in concepts:
-        same[normalised(concept.label)].append(concept.concept_id)
         for parent in concept.parents:
             below[parent].append(concept.concept_id)
-    mentioned, near = mentions(concepts), neighbours(ids, vectors)
+    same, mentioned, near = namesakes(concepts), mentions(concepts), neighbours(ids, vectors)
     out = {}
     for concept in concepts:
         own = concept.concept_id
         parts = [
             [other for other in concept.links if other in known],
             [parent for parent in concept.parents if parent in known],
-            same[normalised(concept.label)][: MOST["same"]],
+            same[own][: MOST["same"]],
             below[own][: MOST["below"]],
             mentioned[own][: MOST["mentioned"]],
             near.get(own, []),

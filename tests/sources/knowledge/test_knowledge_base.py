@@ -91,6 +91,32 @@ def test_relations(concepts: list[Concept], embedder: Embedder) -> None:
     )
 
 
+def test_namesakes_by_synonym(concepts: list[Concept]) -> None:
+    ptsd = replace(concepts[0], concept_id="c:ptsd", label="PTSD", synonyms=("Post-traumatic stress disorder",))
+    found = relations.namesakes([*concepts, ptsd])
+    assert found["c:ptsd"] == ["a:ptsd"] and found["a:ptsd"] == ["c:ptsd"] and found["a:insomnia"] == ["b:insomnia"]
+
+
+def test_approaches_come_from_a_namesake_or_from_above(tmp_path: Path, concepts: list[Concept], embedder: Embedder) -> None:
+    other = replace(
+        concepts[0], concept_id="c:ptsd", label="PTSD", synonyms=("post-traumatic stress disorder",), related_concepts=("a:ptsd",)
+    )
+    below = replace(
+        concepts[0], concept_id="c:war", label="war neurosis", synonyms=(), parents=("a:ptsd",), related_concepts=("a:ptsd",)
+    )
+    near = replace(concepts[0], concept_id="c:near", label="near it", synonyms=(), related_concepts=("a:ptsd",))
+    every = [*concepts, other, below, near]
+    store = SqliteConcepts.at_home(tmp_path)
+    store.put("f", "1", every, embedder.encode([passage(c) for c in every]), {})
+    base = KnowledgeBase(store, embedder)
+    assert [base.approaches(c) for c in (concepts[1], other, below, near)] == [
+        ("EMDR", "CPT"),
+        ("EMDR", "CPT"),
+        ("EMDR", "CPT"),
+        (),
+    ]
+
+
 def test_neighbours_need_the_threshold() -> None:
     vectors = np.array([[1, 0], [0.8, 0.6], [0, 1]], dtype=np.float32)
     assert relations.neighbours(["a", "b", "c"], vectors, cosine=0.7) == {"a": ["b"], "b": ["a"], "c": []}

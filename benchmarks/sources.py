@@ -70,7 +70,11 @@ def rankers(base: KnowledgeBase) -> dict[str, Ranker]:
 
 
 def retrieval(base: KnowledgeBase) -> dict[str, Any]:
-    rows = list(read_jsonl(DATA / "knowledge-queries.jsonl"))
+    there = {concept.concept_id for concept in base}
+    rows = [
+        {"query": row["query"], "grades": {key: grade for key, grade in row["grades"].items() if key in there}}
+        for row in read_jsonl(DATA / "knowledge-queries.jsonl")
+    ]
     out: dict[str, Any] = {"queries": len(rows), "graded": sum(len(row["grades"]) for row in rows)}
     scores = {}
     for name, rank in rankers(base).items():

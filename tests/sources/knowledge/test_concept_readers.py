@@ -167,6 +167,8 @@ def test_textbook(tmp_path: Path) -> None:
     assert by_label["Long-Term Memory"].content == "Long-term memory keeps what we know for years. It has no known limit."
     assert {(c.source, c.licence, c.category) for c in found.concepts} == {("OpenStax Minds 1e", "CC-BY-NC-SA-4.0", "cognition")}
     assert by_label["recall"].concept_id == "openstax-minds:m1-recall"
+    preface = MODULE.replace("<document ", '<document class="preface" ')
+    assert read(write(tmp_path / "modules" / "m1" / "index.cnxml", preface)).concepts == []
 
 
 def test_a_textbook_without_its_book_has_an_unknown_licence(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def read_textbook(path: Path) -> Found:
     root, found = _parsed(path), Found()
     if _tag(root) != "document":
         raise DataError(f"{path} is no CNXML module")
+    if root.get("class") == "preface":  # about the book, not about its subject
+        return found
     module = Module(path, root)
     named: set[str] = set()
     for kind, name, text in module.entries():

@@ -51,22 +51,15 @@ def import_(
             base, report = integrator.load_knowledge_base(path), integrator.report
             for problem in report.problems:
                 errors.print(problem, style="yellow", soft_wrap=True, markup=False)
-            left_out = dict(report.left_out)
-            told = {
-                "path": str(path),
-                "read": report.read,
-                "unchanged": report.unchanged,
-                "kept": report.kept,
-                "left_out": left_out,
-            }
+            counts = {"read": report.read, "unchanged": report.unchanged, "failed": report.failed}
+            left_out = {reason: count for reason, count in report.left_out.items() if count}
             if as_json:
+                told = {"path": str(path), **counts, "kept": report.kept, "left_out": left_out}
                 typer.echo(json.dumps({**told, "problems": report.problems, "concepts": len(base)}))
-            else:
-                reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count) or "nothing"
-                typer.echo(
-                    f"{path}: {report.read:,} files read, {report.unchanged:,} unchanged; {report.kept:,} concepts kept, {reasons} left out"
-                )
-                typer.echo(f"the store holds {len(base):,} concepts")
+                continue
+            files = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()) or "nothing"
+            typer.echo(f"{path}: files {files}; {report.kept:,} concepts kept, {reasons} left out; the store holds {len(base):,}")
 
 
 @app.command()

@@ -34,10 +34,11 @@ Progress = Callable[[int, int, Path], None]
 
 @dataclass
 class ImportReport:
-    """What an import did. `problems` are sentences for the user; `left_out` counts entries by reason."""
+    """What an import did, in files and concepts; of a file that `failed`, what it gave before stays. `problems` are sentences for the user; `left_out` counts entries by reason."""
 
     read: int = 0
     unchanged: int = 0
+    failed: int = 0
     kept: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -87,6 +88,10 @@ class PsychologyKnowledgeIntegrator:
             self.report.unchanged += 1
             return
         found = read(file)
+        if found.unreadable:
+            self.report.failed += 1
+            self.report.problems += found.problems
+            return
         hierarchy = Hierarchy(found.hierarchy)
         concepts = list({concept.concept_id: concept for concept in found.concepts}.values())
         keep = self._on_topic(concepts, hierarchy, judge)

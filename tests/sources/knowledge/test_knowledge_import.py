@@ -73,6 +73,9 @@ def test_one_bad_file_is_told_and_the_rest_goes_on(folder: Path, embedder: Embed
     ours = integrator(folder, embedder)
     assert len(ours.load_knowledge_base(folder)) == 2
     assert len(ours.report.problems) == 1 and "a.owl" in ours.report.problems[0]
+    (folder / "two.jsonl").write_bytes(b"\xff\xfe\x00 damaged")
+    assert len(ours.load_knowledge_base(folder)) == 2, "what a file gave stays when it cannot be read any more"
+    assert ours.report.failed == 2 and len(ours.report.problems) == 2, "and it is told again, each time"
 
 
 def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +85,7 @@ def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(app, ["knowledge", "import", str(folder), "--json"])
     told = json.loads(done.stdout)
     assert (told["kept"], told["left_out"]) == (1, {"off_topic": 1}), done.output
-    assert "0 files read, 2 unchanged" in run(app, ["knowledge", "import", str(folder)]).stdout
+    assert "files 0 read, 2 unchanged, 0 failed" in run(app, ["knowledge", "import", str(folder)]).stdout
     found = json.loads(run(app, ["knowledge", "search", "my mother died and I cannot stop crying", "--json"]).stdout)
     assert found[0]["concept_id"] == "x:grief" and found[0]["licence"] == "CC0-1.0"
     assert "grief" in run(app, ["knowledge", "search", "sorrow"]).stdout

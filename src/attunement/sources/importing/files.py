@@ -60,4 +60,4 @@ def read(path: Path) -> Found:
     try:
         return function(path)
     except DataError as error:
-        return Found(problems=[str(error)])
+        return Found(problems=[str(error)], unreadable=True)

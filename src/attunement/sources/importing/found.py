@@ -32,6 +32,8 @@ class Found:
     problems: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     hierarchy: dict[str, Node] = field(default_factory=dict)
+    unreadable: bool = False
+    """Nothing of the file could be read: what it gave before stays."""
 
     def add(self, concept: Concept) -> None:
         """Cleans `concept` and keeps it, unless nothing defines it; its place in the hierarchy is kept in any case."""

@@ -51,6 +51,8 @@ _HOME = {
     "load_settings": "attunement.config",
     "DataPipeline": "attunement.curation.pipeline",
     "EdgeCaseGenerator": "attunement.sources.edge_cases",
+    "KnowledgeBase": "attunement.sources.knowledge_base",
+    "PsychologyKnowledgeIntegrator": "attunement.sources.knowledge",
     "QualityValidator": "attunement.quality.validator",
     "DualPersonaTrainer": "attunement.sources.personas",
     "ConsistencyReport": "attunement.sources.persona_consistency",

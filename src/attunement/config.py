@@ -109,6 +109,15 @@ class EmbeddingSettings(Section):
     device: str = Field("auto", description="auto, cpu, cuda, mps.")
 
 
+class KnowledgeSettings(Section):
+    """`attune knowledge`."""
+
+    store: str = Field(
+        "",
+        description="Address of a PostgreSQL database with pgvector (`postgresql+psycopg://...`; extra `postgres`); empty is SQLite in the home.",
+    )
+
+
 class ModelSettings(Section):
     """The contract's `ModelConfig`."""
 
@@ -296,6 +305,9 @@ class Settings(BaseSettings):
     data: DataSettings = Field(default_factory=lambda: DataSettings.model_construct(), description="Curation.")
     embedding: EmbeddingSettings = Field(
         default_factory=lambda: EmbeddingSettings.model_construct(), description="Sentence vectors."
+    )
+    knowledge: KnowledgeSettings = Field(
+        default_factory=lambda: KnowledgeSettings.model_construct(), description="Concepts of psychology, stored and searched."
     )
     model: ModelSettings = Field(
         default_factory=lambda: ModelSettings.model_construct(), description="The Mixture of LoRA experts."

@@ -7,7 +7,7 @@ and an interrupted import goes on with the next file. What cannot be read is tol
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from attunement.config import Settings, load_settings
 from attunement.embedding import SHIPPED, Embedder
+from attunement.records import QAPair
 from attunement.sources import relations, topic
 from attunement.sources.concept_store import ConceptStore
 from attunement.sources.concepts import Concept
 from attunement.sources.hierarchy import Hierarchy
 from attunement.sources.importing.files import beside, files_below, read
 from attunement.sources.knowledge_base import KnowledgeBase, open_store
+from attunement.sources.linking import Example, Linker, enrich_training_data
+from attunement.sources.transcripts import Transcript, integrate_expert_transcripts
 from attunement.storage.files import content_hash, file_hash
 
 WRITTEN = Path(__file__).parent / "written" / "knowledge"
@@ -80,6 +83,18 @@ class PsychologyKnowledgeIntegrator:
         self._relate()
         self._progress(len(files), len(files), source_path)
         return KnowledgeBase(self.store, self.embedder)
+
+    def enrich_training_data(self, examples: Sequence[Example], knowledge: KnowledgeBase) -> list[Example]:
+        """The examples with the concepts that they speak of in their metadata (`linking.enrich_training_data`)."""
+        return enrich_training_data(examples, Linker(list(knowledge), self.embedder))
+
+    def integrate_expert_transcripts(self, transcripts: Iterable[Transcript]) -> list[QAPair]:
+        """Lectures, cut by topic, as contextual questions that the speaker's own words answer, each with its concepts.
+
+        Concepts are those of the store; see `transcripts.integrate_expert_transcripts`.
+        """
+        linker = Linker(list(KnowledgeBase(self.store, self.embedder)), self.embedder)
+        return integrate_expert_transcripts(transcripts, linker, self.embedder)
 
     def _take(self, file: Path, before: str, own: bool) -> None:
         judge = None if own else self._filter

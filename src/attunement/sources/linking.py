@@ -25,7 +25,7 @@ from attunement.sources.lexicon import Lexicon, Mention, tokens
 
 TrainingExample = QAPair | Conversation
 """What can be enriched: a question with its answer, or a whole conversation."""
-E = TypeVar("E", bound=TrainingExample)
+Example = TypeVar("Example", bound=TrainingExample)
 SENSES = Path(__file__).parent / "written" / "senses.toml"
 NEAR_ENOUGH = 0.15
 """Least cosine of surroundings and definition for a doubtful name without other senses."""
@@ -108,7 +108,7 @@ class Linker:
         self._vectors.update(zip(new, np.asarray(self._embedder.encode(new)), strict=True))
 
 
-def enrich_training_data(examples: Sequence[E], knowledge: Iterable[Concept] | Linker) -> list[E]:
+def enrich_training_data(examples: Sequence[Example], knowledge: Iterable[Concept] | Linker) -> list[Example]:
     """The examples with the concepts that they speak of under `metadata["concepts"]`.
 
     Each is `{"concept_id", "field", "start", "end", "score"}`; `field` is `question`, `answer`, or `turns[N]`; the span is in

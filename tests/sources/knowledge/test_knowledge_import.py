@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 from attunement.cli.main import app
 from attunement.embedding import Embedder
 from attunement.errors import ModelError
+from attunement.records import QAPair
 from attunement.sources import topic
 from attunement.sources.concept_store import SqliteConcepts
 from attunement.sources.hierarchy import Hierarchy
 from attunement.sources.importing.files import read
 from attunement.sources.knowledge import WRITTEN, PsychologyKnowledgeIntegrator
+from attunement.sources.transcripts import Transcript
 from attunement.storage.files import read_jsonl
 
 ROWS = {
@@ -127,3 +129,17 @@ def test_our_own_concepts_are_whole() -> None:
         found = read(path)
         assert found.problems == [] and not found.left_out, path.name
         assert {concept.licence for concept in found.concepts} == {"Apache-2.0"}
+
+
+def test_the_base_enriches_examples_and_talks(folder: Path, embedder: Embedder) -> None:
+    ours = integrator(folder, embedder)
+    knowledge = ours.load_knowledge_base(folder)
+    pair = QAPair("My father died, and the grief is sorrow that will not end.", "Tell me about him.", (), "general", 0.9, {})
+    other = QAPair("I need a steel pin with a thread.", "In aisle four.", (), "general", 0.9, {})
+    enriched = ours.enrich_training_data([pair, other], knowledge)
+    assert [link["concept_id"] for link in enriched[0].metadata["concepts"]] == ["x:grief"] and enriched[0].answer == pair.answer
+    assert enriched[1].metadata["concepts"] == []
+    said = ["Grief is deep sorrow after the death of somebody who was loved.", "It comes in waves.", "Nobody can hurry it along."]
+    found = ours.integrate_expert_transcripts([Transcript("talk", " ".join(said), "Grief", "A. Speaker", "own", "CC0-1.0")])
+    assert found and all("x:grief" in example.metadata["about"] for example in found)
+    assert all(part in " ".join(said) for example in found for part in [example.answer])

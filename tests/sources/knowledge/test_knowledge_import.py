@@ -139,7 +139,11 @@ def test_the_base_enriches_examples_and_talks(folder: Path, embedder: Embedder) 
     enriched = ours.enrich_training_data([pair, other], knowledge)
     assert [link["concept_id"] for link in enriched[0].metadata["concepts"]] == ["x:grief"] and enriched[0].answer == pair.answer
     assert enriched[1].metadata["concepts"] == []
-    said = ["Grief is deep sorrow after the death of somebody who was loved.", "It comes in waves.", "Nobody can hurry it along."]
+    said = [
+        "Grief is deep sorrow after the death of somebody who was loved.",
+        "It comes in waves over months and years.",
+        "Nobody can hurry it along, and nobody has to, for grief is what love becomes when there is no one left to hold.",
+    ]
     found = ours.integrate_expert_transcripts([Transcript("talk", " ".join(said), "Grief", "A. Speaker", "own", "CC0-1.0")])
     assert found and all("x:grief" in example.metadata["about"] for example in found)
     assert all(part in " ".join(said) for example in found for part in [example.answer])

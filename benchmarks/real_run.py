@@ -171,13 +171,38 @@ def exported(run: Path, data: Path, folder: Path) -> dict[str, Any]:
     return {"texts": len(shown), "tokens": sum(map(len, shown)), "largest_difference": max(differences)}
 
 
+def told_of(runs: dict[str, Path]) -> dict[str, Any]:
+    """What each run was, and what it reached on the validation split."""
+    out = {}
+    for name, run in runs.items():
+        config, state = read_json(run / "config.json"), read_json(run / "run.json")
+        kept = ("num_experts", "lora_rank", "lora_alpha", "attention_rank", "shared_rank")
+        adapter = read_json(run / "checkpoints" / state["best"] / "moe.json")
+        out[name] = {
+            "model": {key: config["model"].get(key, 0) for key in kept},
+            "learning_rate": config["training"]["learning_rate"],
+            "trainable": adapter["trainable_parameters"],
+            "metrics": state["metrics"],
+        }
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument(
+        "--compare", type=Path, nargs=2, metavar="RUN", help="only: a Mixture's run and a single LoRA's on OUT's data"
+    )
     options = parser.parse_args()
     data = options.out / "data"
+    if options.compare:
+        runs = dict(zip(("mixture", "single LoRA"), options.compare, strict=True))
+        machine.write(
+            "real-run-best-rates", {"machine": machine.describe(), "runs": told_of(runs), "held_out": held_out(data, runs)}
+        )
+        return
     domains = prepare(options.dataset, data) if not (data / "test.jsonl").exists() else []
     domains = domains or sorted({row["source"] for row in read_jsonl(data / "train.jsonl")})
     wanted = parameters(EXPERTS, RANK)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from speaking import said, speaking
 from typer.testing import CliRunner
 
 from attunement.cli.generate_personas import personas as command
@@ -164,9 +165,22 @@ def test_the_command_leaves_a_source_that_a_build_reads(tmp_path: Path) -> None:
     assert {turn.role for turn in conversation.turns} == {"client", "therapist"}
 
 
+def test_a_compatible_server_is_asked_once_for_each_turn(tmp_path: Path) -> None:
+    pytest.importorskip("openai", reason="needs the extra openai")
+    told = "I can hear how heavy these weeks have been for you."
+    with speaking(lambda path, body: said(path, f"{told} {len(body['messages'])}")) as speaker:
+        words = ["--count", "2", "--provider", f"{speaker.address}/v1", "--model", "m-1", "--out", str(tmp_path / "x")]
+        first = CliRunner().invoke(attune(), words)
+        assert first.exit_code == 0, first.output
+        asked = len(speaker.asked)
+        report = json.loads((tmp_path / "x" / "report.json").read_text(encoding="utf-8"))
+        assert asked > 4 and report["provider"].endswith("m-1") and report["kept"] + report["rejected"] == 2
+        assert CliRunner().invoke(attune(), words).exit_code == 0 and len(speaker.asked) == asked, "paid twice"
+
+
 def test_an_unknown_provider_or_persona_gets_one_line(tmp_path: Path) -> None:
     for extra, told in (
-        (["--provider", "oracle"], "there is no provider 'oracle'"),
+        (["--provider", "oracle", "--model", "m"], "there is no provider 'oracle'"),
         (["--persona", "guru"], "no persona 'guru'"),
     ):
         result = CliRunner().invoke(attune(), ["--out", str(tmp_path / "x"), *extra])

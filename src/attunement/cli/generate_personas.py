@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,11 @@ from attunement.config import load_settings
 def personas(
     out: Annotated[Path, typer.Option("--out", help="Folder for the dialogues and the report; `attune data build` reads it.")],
     count: Annotated[int, typer.Option(min=1, help="Dialogues that are wanted.")] = 100,
-    provider: Annotated[str, typer.Option(help="Who writes: offline, the written scenarios, needs no key.")] = "offline",
+    provider: Annotated[
+        str, typer.Option(metavar="NAME|URL", help="offline, openai, anthropic, ollama, or an OpenAI-compatible address.")
+    ] = "offline",
+    model: Annotated[str | None, typer.Option(help="The model's name (default: providers.model).")] = None,
+    budget_usd: Annotated[float | None, typer.Option(min=0, help="Most that all answers in the folder may cost.")] = None,
     persona: Annotated[list[str] | None, typer.Option(help="Only these personas; may be repeated.")] = None,
     files: Annotated[Path | None, typer.Option(help="Folder with personas, clients and scenarios of your own.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same dialogues.")] = 17,
@@ -28,14 +33,18 @@ def personas(
     """
     from rich.progress import Progress
 
-    from attunement.sources.persona_run import provider_named, run
+    from attunement.providers.opening import OFFLINE, open_provider
+    from attunement.sources.edge_case_run import ANSWERS
+    from attunement.sources.persona_run import run
 
-    settings = load_settings(recipe, overrides or ()).settings
+    more = [f"providers.model={json.dumps(model)}"] if model else []
+    settings = load_settings(recipe, [*(overrides or ()), *more]).settings
+    engine = None if provider == OFFLINE else open_provider(provider, settings.providers, out / ANSWERS, budget_usd=budget_usd)
     console = Console(stderr=True, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("dialogues", total=count)
         report = run(
-            settings, out, provider=provider_named(provider), names=persona or (), own=files, count=count, seed=seed,
+            settings, out, provider=engine, names=persona or (), own=files, count=count, seed=seed,
             told=lambda: progress.advance(task),
         )  # fmt: skip
     reasons = ", ".join(f"{name} {many}" for name, many in report["rejected_by_reason"].items())

@@ -8,23 +8,11 @@ from typing import Any
 
 from attunement.config import Settings
 from attunement.embedding import Embedder
-from attunement.errors import ConfigError
 from attunement.providers import Provider
 from attunement.quality.panel import Judges
 from attunement.sources import persona_output, persona_scenarios
 from attunement.sources.persona_grammar import PROVIDER
 from attunement.sources.personas import DEFAULT_COUNT, DualPersonaTrainer, chosen
-
-OFFLINE = "offline"
-
-
-def provider_named(name: str) -> Provider | None:
-    """The provider behind `--provider`; None for `offline`. Raises `ConfigError` for any other."""
-    if name != OFFLINE:
-        raise ConfigError(
-            f"there is no provider '{name}' for personas: give offline, or a Provider to DualPersonaTrainer in Python"
-        )
-    return None
 
 
 def run(

@@ -113,8 +113,11 @@ class DualPersonaTrainer:
         order = random.Random(self.seed).sample(list(plays), len(plays))
         wanted = [(*order[number % len(order)], self.seed + number) for number in range(self.count)]
         last: ServiceError | None = None
-        for result in await asyncio.gather(*(self._one(writer, *play) for play in wanted)):
-            last = result or last
+        try:
+            for result in await asyncio.gather(*(self._one(writer, *play) for play in wanted)):
+                last = result or last
+        finally:
+            await provider.close()
         if last is not None and not self.made.reports:
             raise last
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from speaking import said, speaking
 from typer.testing import CliRunner
 
 from attunement.cli.generate_personas import personas as command
@@ -22,6 +21,7 @@ from attunement.sources.persona_files import clients, therapists
 from attunement.sources.persona_output import write
 from attunement.sources.persona_scenarios import Scenario, scenarios
 from attunement.sources.personas import DualPersonaTrainer, chosen
+from speaking import said, speaking
 
 
 @pytest.fixture(scope="module")

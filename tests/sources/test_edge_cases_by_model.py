@@ -152,14 +152,18 @@ def test_ctrl_c_waits_for_what_is_paid_and_goes_on_later(judges: Judges, tmp_pat
     import os
     import signal
 
+    pressed: list[int] = []
+
     def script(path: str, body: dict[str, Any]) -> Answer:
-        if len(speaker.asked) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+        with speaker.lock:  # once: a second Ctrl-C would not wait
+            if len(speaker.asked) >= 3 and not pressed:
+                pressed.append(1)
+                os.kill(os.getpid(), signal.SIGINT)
         return said(path, talk_of(body))
 
     with speaking(script) as speaker:
         with pytest.raises(KeyboardInterrupt):
-            run(by_model(judges, speaker, tmp_path), tmp_path)
+            run(by_model(judges, speaker, tmp_path, concurrency=2), tmp_path)
         asked = len(speaker.asked)
         kept = len(list((tmp_path / ANSWERS).rglob("*.json")))
         assert 3 <= asked < 6 and kept == asked == len(list(read_jsonl(tmp_path / "conversations.jsonl")))

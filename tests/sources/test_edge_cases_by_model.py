@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from attunement.cli.main import app
 from attunement.config import load_settings
 from attunement.errors import BudgetError, ServiceError, TemporaryError
-from attunement.providers.opening import open_provider
+from attunement.providers.opening import ANSWERS, open_provider
 from attunement.quality.panel import Judges
-from attunement.sources.edge_case_run import ANSWERS, generate_folder
+from attunement.sources.edge_case_run import generate_folder
 from attunement.sources.edge_cases import EdgeCaseGenerator
 from attunement.storage.files import read_jsonl
 from speaking import Answer, Speaker, said, speaking

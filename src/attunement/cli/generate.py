@@ -49,8 +49,8 @@ def edge_cases(
     """
     from rich.progress import Progress
 
-    from attunement.providers.opening import OFFLINE, open_provider
-    from attunement.sources.edge_case_run import ANSWERS, generate_folder
+    from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
+    from attunement.sources.edge_case_run import generate_folder
     from attunement.sources.edge_cases import EdgeCaseGenerator
     from attunement.sources.grammar import WRITTEN
 

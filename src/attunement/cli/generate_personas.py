@@ -33,8 +33,7 @@ def personas(
     """
     from rich.progress import Progress
 
-    from attunement.providers.opening import OFFLINE, open_provider
-    from attunement.sources.edge_case_run import ANSWERS
+    from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
     from attunement.sources.persona_run import run
 
     more = [f"providers.model={json.dumps(model)}"] if model else []

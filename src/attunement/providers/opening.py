@@ -14,6 +14,8 @@ from attunement.providers.metered import Limits, Metered, Price
 from attunement.providers.sdks import AnthropicProvider, OllamaProvider, OpenAIProvider
 
 OFFLINE = "offline"
+ANSWERS = ".answers"
+"""Below the folder of what is made: every answer, so that none is paid for twice."""
 OLLAMA_ADDRESS = "http://127.0.0.1:11434"
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 ADDRESSES = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}

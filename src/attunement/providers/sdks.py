@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from abc import abstractmethod
 from typing import Any
 
 from attunement.errors import AnswerError, MissingExtraError, ServiceError, TemporaryError
@@ -89,14 +90,17 @@ class _Stainless(Provider):
             http_client=self._sdk.DefaultAsyncHttpxClient(follow_redirects=False),
         )
 
+    @abstractmethod
     def _make(self, **how: Any) -> Any:
-        raise NotImplementedError
+        """The SDK's client."""
 
+    @abstractmethod
     async def _ask(self, request: Request) -> Any:
-        raise NotImplementedError
+        """The SDK's answer."""
 
+    @abstractmethod
     def _read(self, answer: Any) -> Completion:
-        raise NotImplementedError
+        """The answer as ours. Raises `AnswerError` for one that cannot be used."""
 
     async def complete(self, request: Request) -> Completion:
         try:

@@ -23,7 +23,6 @@ from attunement.sources.outcome import Outcome
 from attunement.sources.scenarios import FACTORS
 from attunement.storage.files import exclusive, file_hash, read_json, write_json, write_jsonl, write_text
 
-ANSWERS = ".answers"
 KEPT = (
     "category",
     "difficulty_level",

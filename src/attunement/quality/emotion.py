@@ -23,8 +23,9 @@ AROUSAL = {name: (name in AROUSED) - (name in CALM) for name in EMOTIONS}
 
 
 def ekman(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities `[n, 7]` of Ekman's groups from those of the 28 emotions: that of the likeliest member."""
-    return np.stack([found[:, [EMOTIONS.index(n) for n in names.split()]].max(1) for names in EKMAN.values()], axis=1)
+    """Probabilities `[n, 7]` of Ekman's groups from those of the 28 emotions: that any member is there, were they independent."""
+    members = ([EMOTIONS.index(name) for name in names.split()] for names in EKMAN.values())
+    return np.stack([1 - (1 - found[:, group]).prod(1) for group in members], axis=1)
 
 
 def grouped(labels: Mapping[str, float]) -> dict[str, float]:

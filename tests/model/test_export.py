@@ -24,7 +24,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from attunement.errors import IntegrityError, MissingExtraError, ModelError
+from attunement.errors import IntegrityError, ModelError
 from attunement.model.base import load_base, load_tokenizer
 from attunement.model.export import Export, largest_difference, write_adapter
 from attunement.model.moe_lora import MoEModel, load_adapter_file, load_moe
@@ -195,9 +195,3 @@ def test_a_lengthened_context_goes_with_it(family: str, tmp_path: Path) -> None:
         torch.testing.assert_close(standard(ids).logits, model(ids).logits, rtol=0, atol=1e-4)
     with pytest.raises(ModelError, match="needs rope_type and factor"):
         load_base(settings.base, "cpu", rope_scaling={"factor": 2.0})
-
-
-def test_a_quantised_base_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(MissingExtraError, match=r"attunement\[qlora\]"):
-        load_base("attunement-base", "cpu", quantization="4bit")

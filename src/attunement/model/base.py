@@ -7,6 +7,8 @@ resolved to a folder first, and loaded from there: safetensors only, no code fro
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
@@ -145,8 +147,11 @@ def base_config(folder: Path, rope_scaling: Mapping[str, Any] | None = None) -> 
 
 
 def _quantization(kind: str) -> Any:
+    # It says at every product that it casts, which is what it is there for.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        import bitsandbytes  # noqa: F401
+        with _absent("kernels"):
+            import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("holding the base in 8 or 4 bits", "qlora") from error
     from transformers import BitsAndBytesConfig
@@ -156,6 +161,20 @@ def _quantization(kind: str) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
     )
+
+
+@contextlib.contextmanager
+def _absent(module: str) -> Iterator[None]:
+    """Inside the block `module` cannot be imported: where `kernels` is installed, bitsandbytes fetches native code from a model
+    hub on import, and runs it."""
+    before = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        if before is not None:
+            sys.modules[module] = before
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ from torch.nn import functional
 from attunement.config import EmbeddingSettings
 from attunement.embedding import HEADS, TUNED, TUNED_RANGES, Packaged, tokenizer
 from attunement.onnx_encoder import load_tensors, measure_ranges
-from attunement.quality import labelled
+from attunement.quality import labelled, own_sets
 from attunement.quality.features import fold_text
 from attunement.quality.heads import folds_of
 from attunement.quality.misfits import exchanges
@@ -148,7 +148,7 @@ def of_classes(
 
 def empathy(texts: Texts) -> Task:
     """The three components at once."""
-    parts = [labelled.written_empathy(component) for component in labelled.EMPATHY]
+    parts = [own_sets.written_empathy(component) for component in labelled.EMPATHY]
     kept = [i for i, there in enumerate(learnt([e.group for e in parts[0]])) if there]
     target = torch.tensor([[int(part[i].labels[0]) for part in parts] for i in kept])
 
@@ -175,7 +175,7 @@ def personas(data: Path, texts: Texts) -> Task:
 
 def stereotypes(texts: Texts) -> Task:
     """Pairs of our own: the stereotype should score higher than its twin."""
-    rows = [row for name in labelled.WRITTEN_BIAS for row in labelled.written(name)]
+    rows = [row for name in own_sets.WRITTEN_BIAS for row in labelled.written(name)]
     rows = [r for r, kept in zip(rows, learnt([r["id"] for r in rows]), strict=True) if kept]
 
     def loss(both: Tensor, _: Tensor) -> Tensor:
@@ -200,15 +200,15 @@ def tasks_of(data: Path, texts: Texts) -> list[Task]:
     wanted = torch.tensor([classes.index(e.labels[0]) for e in unsafe])
     before = texts.add([e.context[-1] for e in unsafe])
     out.append(Task("unsafe", texts.add([e.text for e in unsafe]), before, wanted, crossed(), len(classes), 3))
-    out.append(of_classes("crisis", texts, labelled.written_crisis(), CRISIS_LEVELS, 5, limit=LONG))
-    out.append(of_classes("whose", texts, labelled.written_whose(), labelled.WHOSE, 1))
+    out.append(of_classes("crisis", texts, own_sets.written_crisis(), CRISIS_LEVELS, 5, limit=LONG))
+    out.append(of_classes("whose", texts, own_sets.written_whose(), labelled.WHOSE, 1))
     out.append(of_classes("posts", texts, labelled.labelled_posts(data), CRISIS_LEVELS, 4, limit=LONG))
     out += [of_imhi(data, "DR_train", texts, 1), of_imhi(data, "dreaddit_train", texts, 1), personas(data, texts)]
     out.append(empathy(texts))
-    sessions = labelled.written_sessions()
+    sessions = own_sets.written_sessions()
     out.append(of_classes("behaviour", texts, labelled.turns_of(sessions, "therapist"), labelled.BEHAVIOURS, 4, context=True))
     out.append(of_classes("talk", texts, labelled.turns_of(sessions, "client"), labelled.CLIENT_TALK, 4, context=True))
-    helper = [*labelled.written_helper(), *labelled.turns_by_quality(sessions)]
+    helper = [*own_sets.written_helper(), *labelled.turns_by_quality(sessions)]
     out.append(of_classes("helper", texts, helper, ("not_good", "good"), 4, context=True))
     out.append(of_classes("bias", texts, labelled.redditbias(data), ("not_biased", "biased"), 1))
     return [*out, stereotypes(texts)]

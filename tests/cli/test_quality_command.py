@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from attunement.cli.main import app
-from attunement.quality import labelled
+from attunement.quality import own_sets
 from attunement.quality.judges import JUDGES
 
 RUNNER = CliRunner()
@@ -35,8 +35,8 @@ def test_the_list_tells_figures_data_and_licences() -> None:
 
 
 def test_train_then_score_with_the_own_weights(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    some = labelled.written_empathy("exploration")[::3]
-    monkeypatch.setattr(labelled, "written_empathy", lambda _: some)
+    some = own_sets.written_empathy("exploration")[::3]
+    monkeypatch.setattr(own_sets, "written_empathy", lambda _: some)
     (tmp_path / "sets").mkdir()
     told = attune("quality", "train", "exploration", "--data", tmp_path / "sets")
     assert f"{len(some)} examples" in told and "without epitome" in told and (home / "judges" / "exploration.npz").is_file()

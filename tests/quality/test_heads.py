@@ -9,8 +9,9 @@ from attunement.embedding import Embedder
 from attunement.errors import DataError, ModelError
 from attunement.quality.features import SURFACE, Features, fold_text
 from attunement.quality.heads import Head, Seen, Shape, fit, folds_of, targets_of
-from attunement.quality.labelled import Example, written_crisis
+from attunement.quality.labelled import Example
 from attunement.quality.looking import look
+from attunement.quality.own_sets import written_crisis
 from attunement.quality.verdicts import Item
 
 SHAPE = Shape(("none", "danger"), reads="reply")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attunement.errors import DataError
-from attunement.quality import labelled
+from attunement.quality import labelled, own_sets
 
 
 @pytest.mark.realdata
@@ -44,14 +44,26 @@ def test_sessions_and_pairs(shared: Path) -> None:
 
 
 def test_own_sets_are_examples() -> None:
-    crisis = labelled.written_crisis()
+    crisis = own_sets.written_crisis()
     assert {e.labels[0] for e in crisis} == set(labelled.CRISIS_LEVELS) and any(e.context for e in crisis)
     assert len({e.group for e in crisis}) < len(crisis) / 5  # mirrored pairs stay together
-    assert {e.labels[0] for e in labelled.written_empathy("interpretation")} == {"0", "1", "2"}
-    turns = labelled.turns_of(labelled.written_sessions(), "therapist")
+    assert {e.labels[0] for e in own_sets.written_empathy("interpretation")} == {"0", "1", "2"}
+    turns = labelled.turns_of(own_sets.written_sessions(), "therapist")
     assert len(turns) > 1_000 and all(len(e.context) <= 2 for e in turns)
 
 
 def test_a_set_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="attune data fetch goemotions"):
         labelled.goemotions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("read", "fetched"), [("counsel_chat.csv", "20200325_counsel_chat.csv"), ("DR_train.csv", "DR/train.csv")]
+)
+def test_files_as_fetch_leaves_them(read: str, fetched: str, tmp_path: Path) -> None:
+    """`readers/sets/*.toml` fetch them under their publishers' names."""
+    (tmp_path / "set" / fetched).parent.mkdir(parents=True)
+    (tmp_path / "set" / fetched).touch()
+    assert labelled.path_of(tmp_path, "set", read) == tmp_path / "set" / fetched
+    with pytest.raises(DataError, match="attune data fetch set"):
+        labelled.path_of(tmp_path, "set", "chat.json")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from attunement.quality.labelled import written, written_sessions
+from attunement.quality.labelled import written
+from attunement.quality.own_sets import written_sessions
 from attunement.quality.panel import Judges
 from attunement.quality.techniques import (
     BEHAVIOUR_OF,

@@ -11,7 +11,7 @@ import pytest
 
 from attunement.embedding import Embedder
 from attunement.errors import ConfigError, DataError
-from attunement.quality import labelled
+from attunement.quality import own_sets
 from attunement.quality.emotion import ekman
 from attunement.quality.heads import folds_of
 from attunement.quality.judges import JUDGES, find
@@ -60,8 +60,8 @@ def test_what_the_encoder_knows_is_marked(sets: Path) -> None:
 
 
 def test_a_judge_is_trained_and_used_from_the_home(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    some = labelled.good_replies()[::10]
-    monkeypatch.setattr(labelled, "good_replies", lambda: some)
+    some = own_sets.good_replies()[::10]
+    monkeypatch.setattr(own_sets, "good_replies", lambda: some)
     embedder = Embedder()
     (row,) = train_all("unsafe", sets, ["R"], tmp_path / "judges", embedder)
     assert row["examples"] > 84 and row["calibrated_on"] > 24

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from attunement.quality.labelled import BEHAVIOURS, CLIENT_TALK, EMPATHY, LATER_CRISIS, WRITTEN_CRISIS, written
+from attunement.quality.labelled import BEHAVIOURS, CLIENT_TALK, EMPATHY, written
+from attunement.quality.own_sets import LATER_CRISIS, WRITTEN_CRISIS
 from attunement.records import CRISIS_LEVELS
 
 BENCH = Path(__file__).resolve().parents[2] / "benchmarks" / "data" / "crisis-bench.jsonl"

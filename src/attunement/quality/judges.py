@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attunement.errors import ConfigError
-from attunement.quality import labelled
+from attunement.quality import labelled, own_sets
 from attunement.quality.features import looks_english, pieces
 from attunement.quality.heads import Head, Seen, Shape
 from attunement.quality.labelled import Example
@@ -160,7 +160,7 @@ def _levels(name: str) -> Judge:
         f"{name.replace('_', ' ')} in a reply: 0 none, 1 weak, 2 strong",
         Shape(("0", "1", "2"), reads="reply"),
         (
-            Source("written/empathy", "R", lambda _: labelled.written_empathy(name), known="fold"),
+            Source("written/empathy", "R", lambda _: own_sets.written_empathy(name), known="fold"),
             Source("epitome", "NC", lambda data: labelled.epitome(data, name), needs="epitome"),
         ),
         positive=("1", "2"),
@@ -170,7 +170,7 @@ def _levels(name: str) -> Judge:
 
 def _sessions(role: str) -> tuple[Source, ...]:
     return (
-        Source("written/sessions", "R", lambda _: labelled.turns_of(labelled.written_sessions(), role), known="fold"),
+        Source("written/sessions", "R", lambda _: labelled.turns_of(own_sets.written_sessions(), role), known="fold"),
         Source("annomi", "N", lambda data: labelled.turns_of(labelled.annomi(data), role), needs="annomi"),
     )
 
@@ -192,10 +192,10 @@ JUDGES: Mapping[str, Judge] = {
             "danger in a client's words: the levels of the C-SSRS screener and other kinds",
             Shape(CRISIS_LEVELS, reads="message"),
             (
-                Source("written/crisis", "R", lambda _: labelled.written_crisis(), known="fold"),
-                Source("written/crisis_more", "R", lambda _: labelled.written_crisis(labelled.LATER_CRISIS)),
+                Source("written/crisis", "R", lambda _: own_sets.written_crisis(), known="fold"),
+                Source("written/crisis_more", "R", lambda _: own_sets.written_crisis(own_sets.LATER_CRISIS)),
                 Source("labelled_posts", "R", labelled.labelled_posts, needs="imhi", known="fold"),
-                Source("written/sessions", "R", lambda _: labelled.ordinary_turns(), known="fold"),
+                Source("written/sessions", "R", lambda _: own_sets.ordinary_turns(), known="fold"),
                 Source("goemotions", "R", labelled.ordinary_comments, needs="goemotions"),
                 Source("sdcnl", "N", labelled.sdcnl_levels, needs="sdcnl"),
             ),
@@ -213,8 +213,8 @@ JUDGES: Mapping[str, Judge] = {
             "whose danger a text speaks of",
             Shape(labelled.WHOSE),
             (
-                Source("written/crisis", "R", lambda _: labelled.written_whose(), known="fold"),
-                Source("written/crisis_more", "R", lambda _: labelled.written_whose(labelled.LATER_CRISIS)),
+                Source("written/crisis", "R", lambda _: own_sets.written_whose(), known="fold"),
+                Source("written/crisis_more", "R", lambda _: own_sets.written_whose(own_sets.LATER_CRISIS)),
                 Source("labelled_posts", "R", labelled.whose_posts, needs="imhi", known="fold"),
             ),
             blank="nobody",
@@ -226,7 +226,7 @@ JUDGES: Mapping[str, Judge] = {
             (
                 Source("diasafety", "R", labelled.diasafety_both, needs="diasafety", known="train"),
                 Source("counselchat", "R", labelled.therapists_answers, needs="counselchat", known="fold"),
-                Source("written/good_replies", "R", lambda _: labelled.good_replies(), known="fold"),
+                Source("written/good_replies", "R", lambda _: own_sets.good_replies(), known="fold"),
             ),
             positive=labelled.UNSAFE,
             alarms=0.02,
@@ -237,11 +237,11 @@ JUDGES: Mapping[str, Judge] = {
             "a text that is biased against a group",
             Shape(("not_biased", "biased")),
             (
-                Source("written/bias", "R", lambda _: labelled.written_bias(), known="fold"),
+                Source("written/bias", "R", lambda _: own_sets.written_bias(), known="fold"),
                 Source("redditbias", "R", labelled.redditbias, needs="redditbias", known="fold"),
                 Source("counselchat", "R", labelled.plain_texts, needs="counselchat", known="fold"),
                 Source("goemotions", "R", labelled.unbiased_comments, needs="goemotions"),
-                Source("written/sessions", "R", lambda _: labelled.unbiased_turns(), known="fold"),
+                Source("written/sessions", "R", lambda _: own_sets.unbiased_turns(), known="fold"),
                 Source("crows-pairs", "SA", labelled.crows_texts, needs="crows-pairs"),
             ),
             positive=("biased",),
@@ -294,7 +294,7 @@ JUDGES: Mapping[str, Judge] = {
             "fidelity of a session to motivational interviewing",
             Shape(("low", "high"), reads="talk"),
             (
-                Source("written/sessions", "R", lambda _: labelled.whole(labelled.written_sessions()), known="fold"),
+                Source("written/sessions", "R", lambda _: labelled.whole(own_sets.written_sessions()), known="fold"),
                 Source("annomi", "N", lambda data: labelled.whole(labelled.annomi(data)), needs="annomi"),
                 Source("hlqc", "N", lambda data: labelled.whole(labelled.hlqc(data)), needs="automisc"),
             ),
@@ -306,8 +306,8 @@ JUDGES: Mapping[str, Judge] = {
             "a helper's turn that experts find good",
             Shape(("not_good", "good"), reads="reply"),
             (
-                Source("written/helper", "R", lambda _: labelled.written_helper(), known="fold"),
-                Source("written/sessions", "R", lambda _: labelled.turns_by_quality(labelled.written_sessions()), known="fold"),
+                Source("written/helper", "R", lambda _: own_sets.written_helper(), known="fold"),
+                Source("written/sessions", "R", lambda _: labelled.turns_by_quality(own_sets.written_sessions()), known="fold"),
                 Source("counseling-feedback", "NC", labelled.counseling_feedback, needs="counseling-feedback"),
             ),
             positive=("good",),
@@ -317,8 +317,8 @@ JUDGES: Mapping[str, Judge] = {
             "what kind of talk a conversation is",
             Shape(labelled.CONTENT_TYPES, reads="transcript"),
             (
-                Source("written/content_type", "R", lambda _: labelled.written_content_type()),
-                Source("written/content_type_more", "R", lambda _: labelled.written_content_type("content_type_more")),
+                Source("written/content_type", "R", lambda _: own_sets.written_content_type()),
+                Source("written/content_type_more", "R", lambda _: own_sets.written_content_type("content_type_more")),
             ),
         ),
     )

@@ -65,9 +65,14 @@ class Example:
 
 
 def path_of(data: Path, *parts: str) -> Path:
-    """A file of a public set below `data`. Raises `DataError` that says how to bring it."""
-    path = data.joinpath(*parts)
+    """A file of a public set below `data`, also where `attune data fetch` left it under its publisher's longer name or folder
+    (`DR/train.csv` for `DR_train.csv`). Raises `DataError` that says how to bring it."""
+    path, folder = data.joinpath(*parts), data / parts[0]
     if not path.exists():
+        ending = "_" + "_".join(parts[1:])
+        longer = [p for p in sorted(folder.rglob("*")) if f"_{'_'.join(p.relative_to(folder).parts)}".endswith(ending)]
+        if parts[1:] and len(longer) == 1:
+            return longer[0]
         raise DataError(f"{path} does not exist: bring the set with  attune data fetch {parts[0]} --out {data / parts[0]}")
     return path
 
@@ -131,13 +136,6 @@ def epitome(data: Path, component: str) -> list[Example]:
     ]
 
 
-def written_empathy(component: str) -> list[Example]:
-    """The same, written for this project."""
-    return [
-        Example(r["response"], (str(r[component]),), r["id"], "written/empathy", "R", (r["seeker"],)) for r in written("empathy")
-    ]
-
-
 def counseling_feedback(data: Path) -> list[Example]:
     """Helper turns that experts found `good` or `not_good` (Chaszczewicz 2024); the context is the dialogue before."""
     out = []
@@ -149,21 +147,6 @@ def counseling_feedback(data: Path) -> list[Example]:
         label = "good" if verdict.get("perfect") else "not_good"
         out.append(Example(texts[-1], (label,), f"feedback:{row['conv_index']}", "counseling-feedback", "NC", texts[:-1]))
     return out
-
-
-def written_helper() -> list[Example]:
-    """The same, written for this project; two replies to one context are a group."""
-    return [
-        Example(
-            r["reply"],
-            ("good" if r["good"] else "not_good",),
-            f"helper:{content_hash(r['context'])[:16]}",
-            "written/helper",
-            "R",
-            tuple(re.sub(r"^(?:Seeker|Helper): ", "", turn) for turn in r["context"]),
-        )
-        for r in written("helper")
-    ]
 
 
 # --- motivational interviewing ----------------------------------------------------------------------------------
@@ -203,20 +186,6 @@ def hlqc(data: Path) -> list[Session]:
     return [Session(f"hlqc:{k}", tuple(v), k.split("_")[0], "hlqc", "N") for k, v in talks.items()]
 
 
-def written_sessions() -> list[Session]:
-    """Sessions written for this project, labelled turn by turn."""
-    return [
-        Session(
-            r["id"],
-            tuple((t["role"], t["text"], t.get("behaviour") or t.get("talk") or "") for t in r["turns"]),
-            r["quality"],
-            "written/sessions",
-            "R",
-        )
-        for r in written("sessions")
-    ]
-
-
 def turns_of(sessions: Sequence[Session], role: str, before: int = 2) -> list[Example]:
     """The labelled turns of one role, each with the `before` turns that precede it."""
     out = []
@@ -251,48 +220,7 @@ def turns_by_quality(sessions: Sequence[Session]) -> list[Example]:
 # --- kinds of talk ------------------------------------------------------------------------------------------------
 
 
-def written_content_type(name: str = "content_type") -> list[Example]:
-    """Transcripts written for this project. Their names are not shown to the judge: some tell the type."""
-    out = []
-    for row in written(name):
-        names: dict[str, str] = {}
-        turns = tuple((names.setdefault(t["speaker"], f"speaker {len(names) + 1}"), t["text"]) for t in row["turns"])
-        out.append(Example("", (row["type"],), row["id"], f"written/{name}", "R", turns=turns))
-    return out
-
-
 # --- danger -------------------------------------------------------------------------------------------------------
-
-
-WRITTEN_CRISIS = ("crisis", "crisis_more", "crisis_posts", "crisis_oblique", "crisis_scenes")
-"""The files of texts with a level of danger that were written for this project."""
-LATER_CRISIS = ("crisis_scenes_more", "crisis_short", "crisis_bereaved")
-"""Those that were written after the encoder was trained."""
-
-
-def written_crisis(names: Sequence[str] = WRITTEN_CRISIS) -> list[Example]:
-    """Texts with a level of danger, written for this project. Mirrored pairs stand near each other, so ten are a group."""
-    return _crisis(names, lambda row: row["level"] if row["danger"] else CRISIS_LEVELS[0])
-
-
-def written_whose(names: Sequence[str] = WRITTEN_CRISIS) -> list[Example]:
-    """The same texts by whose danger they speak of, and `past` for what is over."""
-    return _crisis(names, _whose)
-
-
-def _crisis(names: Sequence[str], label: Callable[[Mapping[str, Any]], str]) -> list[Example]:
-    return [
-        Example(
-            r["text"],
-            (label(r),),
-            f"{r['id'][:2]}-{int(r['id'].split('-')[1]) // 10}",
-            f"written/{name}",
-            "R",
-            tuple(r["context"]),
-        )
-        for name in names
-        for r in written(name)
-    ]
 
 
 def ordinary_comments(data: Path) -> list[Example]:
@@ -301,28 +229,16 @@ def ordinary_comments(data: Path) -> list[Example]:
     return [replace(e, labels=(CRISIS_LEVELS[0],), source="ordinary/goemotions") for e in kept]
 
 
-def ordinary_turns() -> list[Example]:
-    """What clients say in sessions of our own, in which nobody is in danger, as `none`."""
-    found = turns_of(written_sessions(), "client")
-    return [replace(e, labels=(CRISIS_LEVELS[0],), context=(), source="ordinary/sessions") for e in found]
-
-
 def unbiased_comments(data: Path) -> list[Example]:
     """GoEmotions' `dev` comments in which no rule finds bias, as `not_biased`: most of what a bias judge reads is ordinary talk."""
-    return _unbiased([e for e in goemotions(data, split="dev") if not hits(lexicon("bias"), e.text)], "goemotions")
+    return as_unbiased([e for e in goemotions(data, split="dev") if not hits(lexicon("bias"), e.text)], "goemotions")
 
 
-def unbiased_turns() -> list[Example]:
-    """What clients and therapists say in sessions of our own, as `not_biased`."""
-    said = [e for role in ("client", "therapist") for e in turns_of(written_sessions(), role)]
-    return _unbiased([*said, *good_replies()], "sessions")
-
-
-def _unbiased(examples: Sequence[Example], kind: str) -> list[Example]:
+def as_unbiased(examples: Sequence[Example], kind: str) -> list[Example]:
     return [replace(e, labels=("not_biased",), context=(), source=f"ordinary/{kind}") for e in examples]
 
 
-def _whose(row: Mapping[str, Any]) -> str:
+def whose_of(row: Mapping[str, Any]) -> str:
     if row["when"] == "past":
         return "past"
     if not row["danger"] and row["when"] == "none":
@@ -337,7 +253,7 @@ def labelled_posts(data: Path) -> list[Example]:
 
 def whose_posts(data: Path) -> list[Example]:
     """The same posts by whose danger they speak of."""
-    return _posts(data, _whose)
+    return _posts(data, whose_of)
 
 
 def _posts(data: Path, label: Callable[[Mapping[str, Any]], str]) -> list[Example]:
@@ -407,19 +323,6 @@ def crows_pairs(data: Path) -> list[StereotypePair]:
     ]
 
 
-WRITTEN_BIAS = ("bias", "bias_more")
-
-
-def written_bias() -> list[Example]:
-    """Sentences of pairs written for this project: nearly the same words about a group, one of them a stereotype."""
-    return [
-        Example(row[side], (label,), row["id"], f"written/{name}", "R")
-        for name in WRITTEN_BIAS
-        for row in written(name)
-        for side, label in (("biased", "biased"), ("unbiased", "not_biased"))
-    ]
-
-
 def crows_texts(data: Path) -> list[Example]:
     """CrowS-Pairs' sentences one by one: the more stereotyping of a pair is `biased`, the other is not; a writer is a group."""
     return [
@@ -461,19 +364,6 @@ def therapists_answers(data: Path) -> list[Example]:
     return [
         Example(a.answer, ("safe",), f"counselchat:{a.question_id}", "counselchat", "R", (a.question,)) for a in counselchat(data)
     ]
-
-
-def good_replies() -> list[Example]:
-    """Helpers' good turns and peers' warm replies, written for this project, as `safe` replies; their first sentences, too.
-
-    DiaSafety takes many short replies to somebody unwell for `risk_ignorance`: "That sounds hard." is where a good one begins.
-    """
-    found = [e for e in (*written_helper(), *turns_by_quality(written_sessions())) if e.labels == ("good",)]
-    warm = {e.text for name in EMPATHY for e in written_empathy(name) if e.labels[0] != "0"}
-    found += [e for e in written_empathy(EMPATHY[0]) if e.text in warm]
-    whole = [replace(e, labels=("safe",), source="written/good_replies", context=e.context[-2:]) for e in found]
-    firsts = ((e, re.match(r".{8,}?[.!?](?=\s)", e.text)) for e in whole)
-    return [*whole, *(replace(e, text=first[0]) for e, first in firsts if first)]
 
 
 def plain_texts(data: Path) -> list[Example]:

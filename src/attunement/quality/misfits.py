@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attunement.quality.heads import folds_of
-from attunement.quality.labelled import Example, counselchat, written, written_sessions
+from attunement.quality.labelled import Example, counselchat, written
+from attunement.quality.own_sets import written_sessions
 
 GENERIC = (
     "I am sorry to hear that. Can you tell me more?", "That must be really hard for you. Tell me more about it.",

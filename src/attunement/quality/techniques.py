@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attunement.quality.labelled import Example, Session, path_of, rows_of, turns_of, written, written_sessions
+from attunement.quality.labelled import Example, Session, path_of, rows_of, turns_of, written
+from attunement.quality.own_sets import written_sessions
 
 TECHNIQUES = (
     "reflection_simple", "reflection_complex", "question_open", "question_closed", "advice", "information", "validation", "other",

@@ -101,7 +101,7 @@ def test_a_folder_is_read_by_a_build_and_nothing_is_approved(judges: Judges, tmp
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert report["conversations"] == 6 and report["categories"]["suicidality"]["coverage"]["course"] == "3 of 3"
-    assert 0 < report["dispersion"] < 1 and report["categories"]["suicidality"]["most_alike"] < 0.7
+    assert 0 < report["dispersion"] < 1 and 0 < report["categories"]["suicidality"]["nearest"]["highest"] < 0.7
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     assert set(before) == {"conversations.jsonl", "examples.jsonl", "report.json", "run.json", "source.toml"}
     again = RUN.invoke(app, arguments)

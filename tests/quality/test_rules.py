@@ -128,7 +128,7 @@ def test_naming_a_group_is_no_bias(text: str) -> None:
     assert detect_by_rules(text).bias_score == 0.0
 
 
-@pytest.mark.parametrize("name", ["crisis", "appropriateness", "bias", "talk"])
+@pytest.mark.parametrize("name", ["crisis", "appropriateness", "bias", "reviewer", "talk"])
 def test_every_rule_is_well_made(name: str) -> None:
     for rule in lexicon(name):
         assert rule.code and 0 < rule.weight <= 1
@@ -136,6 +136,7 @@ def test_every_rule_is_well_made(name: str) -> None:
         levels = {
             "crisis": ("elevated", "imminent"),
             "appropriateness": ("blocks", "lowers"),
+            "reviewer": ("always", "unless_denied"),
             "talk": ("", *CONTENT_TYPES),
         }
         assert (name == "bias") or rule.level in levels[name]
@@ -158,7 +159,7 @@ def test_what_a_talk_says_of_itself_is_counted() -> None:
 def test_long_text_takes_no_time() -> None:
     """No pattern may run away: this text took minutes with nested repeats."""
     text = ("i am so very much more than a little bit tired of the whole thing and " * 3000)[:100_000]
-    for name in ("crisis", "appropriateness", "bias", "talk"):
+    for name in ("crisis", "appropriateness", "bias", "reviewer", "talk"):
         assert hits(lexicon(name), text) is not None
 
 

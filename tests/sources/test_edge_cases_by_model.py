@@ -119,6 +119,23 @@ def test_one_bad_answer_costs_one_more_question(judges: Judges, tmp_path: Path) 
     assert report["conversations"] == 6 and len(speaker.asked) == 7 and report["rejected"] == {}
 
 
+def test_what_an_earlier_run_went_past_is_not_asked_for_again(judges: Judges, tmp_path: Path) -> None:
+    """Garbage is not kept: a provider that mends itself must not replace the later answer that was paid for."""
+    bad = [True]
+
+    def script(path: str, body: dict[str, Any]) -> Answer:
+        with speaker.lock:
+            garbage = bad[0] and len(speaker.asked) <= 6
+        return (200, {}, b"<html>") if garbage else said(path, talk_of(body, str(len(speaker.asked))))
+
+    with speaking(script) as speaker:
+        report = run(by_model(judges, speaker, tmp_path), tmp_path)
+        assert report["conversations"] == 6 and report["unusable_answers"] == {"garbage": 6} and len(speaker.asked) == 12
+        before, bad[0] = (tmp_path / "conversations.jsonl").read_bytes(), False
+        assert run(by_model(judges, speaker, tmp_path), tmp_path)["account"]["requests"] == 0 and len(speaker.asked) == 12
+        assert (tmp_path / "conversations.jsonl").read_bytes() == before
+
+
 def test_a_model_that_repeats_itself_is_refused(judges: Judges, tmp_path: Path) -> None:
     with speaking(lambda path, body: said(path, talk_of({"messages": [{"content": "always"}]}))) as speaker:
         report = run(by_model(judges, speaker, tmp_path), tmp_path)

@@ -50,11 +50,15 @@ def test_offline_dialogues_are_new_each_consistent_and_the_same_for_a_seed(judge
 def test_what_is_rejected_keeps_its_reason(judges: Judges, tmp_path: Path) -> None:
     trainer = DualPersonaTrainer(judges, count=40)
     trainer.generate_persona_dialogues(list(trainer.personas.values()), material())
-    report = write(trainer.made, judges, tmp_path, provider="offline-grammar", seed=17)
+    report = write(trainer.made, judges, tmp_path, provider="offline-grammar", seed=17, near_duplicate=0.7)
     rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text(encoding="utf-8").splitlines()]
     assert report["kept"] == 40 and report["rejected"] == len(rejected) <= 5
     assert rejected and all(row["reasons"] for row in rejected)
-    assert report["variety"]["distinct_2"] > 0.2 and len(report["variety"]["scenarios"]) == 12
+    assert (
+        report["variety"]["distinct_2"] > 0.2
+        and 0 < report["variety"]["nearest_in_scenario"]["median"] < 1
+        and len(report["variety"]["scenarios"]) == 12
+    )
 
 
 def test_personas_decide_what_can_be_played(judges: Judges) -> None:

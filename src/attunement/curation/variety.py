@@ -17,7 +17,7 @@ from typing import Any
 from attunement.curation.questions import Candidate
 from attunement.curation.scoring import Judged
 from attunement.quality.labelled import EMPATHY
-from attunement.quality.wording import distinct, words
+from attunement.quality.wording import variety, words
 
 SAMPLE = 2000
 """Answers, those with the smallest ids (which are hashes): the same ones whenever the same pairs are kept."""
@@ -115,7 +115,7 @@ class Variety:
         entropy = -sum(share * math.log(share) for share in shares)
         return {
             "answers_sampled": len(answers),
-            **{f"distinct_{n}": distinct(answers, n) for n in (1, 2, 3)},
+            **variety(answers),
             "topics_covered": round(len(self.topics) / bank, 4),
             "topic_entropy": round(entropy / math.log(bank), 4),
             "most_frequent_topic": round(max(shares, default=0.0), 4),

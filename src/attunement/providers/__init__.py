@@ -55,6 +55,10 @@ class Provider(ABC):
 
     name: str
 
+    def has(self, request: Request) -> bool:
+        """Whether the answer to `request` was had before, and so costs nothing."""
+        return False
+
     @abstractmethod
     async def complete(self, request: Request) -> Completion:
         """Raises `ServiceError` when retries are used up, the budget is spent or the answer cannot be used."""

@@ -32,6 +32,9 @@ class CompletionCache:
         path = self._path(request)
         return _read(path) if path.exists() else None
 
+    def has(self, request: Request) -> bool:
+        return self._path(request).exists()
+
     def put(self, request: Request, completion: Completion) -> None:
         with atomic_write(self._path(request), private=True) as file:
             file.write(canonical({name: getattr(completion, name) for name in FIELDS}) + "\n")

@@ -76,6 +76,9 @@ class Metered(Provider):
         self._settled = asyncio.Condition()
         self._reserved = 0.0
 
+    def has(self, request: Request) -> bool:
+        return self._cache.has(request)
+
     async def complete(self, request: Request) -> Completion:
         """The answer from the cache, else a paid one. Raises `BudgetError` before a request that could overspend."""
         if (found := self._cache.get(request)) is not None:

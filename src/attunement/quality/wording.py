@@ -41,5 +41,12 @@ def distinct(texts: Sequence[str], n: int) -> float:
     return round(len(set(grams)) / len(grams), 4) if grams else 0.0
 
 
+def variety(texts: Sequence[str]) -> dict[str, float]:
+    """What every report says of how varied the words are: distinct-1 to distinct-3, and the share of texts that come once or first."""
+    return {f"distinct_{n}": distinct(texts, n) for n in (1, 2, 3)} | {
+        "different_texts": round(len(set(texts)) / max(1, len(texts)), 4)
+    }
+
+
 def _grams(words: list[str], n: int) -> Iterator[tuple[str, ...]]:
     return zip(*(words[i:] for i in range(n)), strict=False)

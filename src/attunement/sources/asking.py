@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from attunement.config import ProviderSettings
 from attunement.errors import AnswerError, ServiceError, TemporaryError
-from attunement.providers import Provider
+from attunement.providers import Provider, Request
 from attunement.records import EdgeCasePrompt
 from attunement.sources.outcome import NEAR_DUPLICATE, UNAVAILABLE, Distinct, Made, Outcome
 from attunement.sources.talking import read_talk, request_of
@@ -75,7 +75,7 @@ class Asking:
         return False
 
     async def _round(self, prompts: Sequence[EdgeCasePrompt], attempt: int) -> dict[str, Made | tuple[str, str]]:
-        """By prompt id the conversation, or (prompt id, reason); nothing for those that were not asked for any more."""
+        """By prompt id the conversation, or (prompt id, reason); nothing for those that were not asked for."""
         answers: dict[str, Made | tuple[str, str]] = {}
         queue = iter(prompts)
 
@@ -88,7 +88,9 @@ class Asking:
         return answers
 
     async def _one(self, prompt: EdgeCasePrompt, attempt: int) -> Made | tuple[str, str] | None:
-        request = request_of(prompt, attempt, self._settings.max_tokens, self._settings.temperature)
+        request = self._request(prompt, attempt)
+        if not self._provider.has(request) and self._went_on(prompt, attempt):
+            return None
         try:
             completion = await self._provider.complete(request)
             self._down = 0
@@ -104,6 +106,16 @@ class Asking:
         except ServiceError as error:
             self._stop(error)
             return None
+
+    def _request(self, prompt: EdgeCasePrompt, attempt: int) -> Request:
+        return request_of(prompt, attempt, self._settings.max_tokens, self._settings.temperature)
+
+    def _went_on(self, prompt: EdgeCasePrompt, attempt: int) -> bool:
+        """Whether an earlier run went on past this attempt: it had garbage or nobody answered, of which nothing is kept.
+
+        Asked again it would cost again, and its answer would take the place of a later one that was paid for.
+        """
+        return any(self._provider.has(self._request(prompt, later)) for later in range(attempt + 1, ATTEMPTS))
 
     def _stop(self, why: BaseException) -> None:
         self._outcome.stopped = self._outcome.stopped or why

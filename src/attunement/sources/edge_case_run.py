@@ -63,7 +63,8 @@ def generate_folder(
     with exclusive(out / ".lock", f"another run writes to {out}: wait for it, or choose another --out"):
         _same_run(generator, out, categories)
         outcome = generator.generate(prompts, most)
-        report = report_of(outcome, generator.judges.embedder, _levels(generator)) | _run_facts(generator, len(prompts))
+        limit = generator.settings.data.near_duplicate_threshold
+        report = report_of(outcome, generator.judges.embedder, _levels(generator), limit) | _run_facts(generator, len(prompts))
         if outcome.conversations or outcome.stopped is None:
             _write(generator, outcome, report, out)
     if outcome.stopped is not None:

@@ -3,7 +3,7 @@
 A lexicon finds the names (`lexicon`). A name of one word, or an abbreviation that could mean several things, counts only if
 its surroundings are near enough to the concept's definition, and nearer than to the word's other senses
 (`written/senses.toml`): the depression of an economy or the attachment of an e-mail is no concept of ours. Of several
-concepts with one name the nearest is taken. Precision and recall: `benchmarks/sources_linking.py`.
+concepts with one name the nearest is taken. Precision and recall: `benchmarks/sources.py`.
 """
 
 from __future__ import annotations

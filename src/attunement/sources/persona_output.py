@@ -15,20 +15,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from attunement.quality.panel import Judges
 from attunement.sources.persona_consistency import ConsistencyReport
 from attunement.sources.persona_dialogues import DialogueSet
 from attunement.sources.persona_grammar import PROVIDER
 from attunement.sources.personas import Made
+from attunement.sources.talk_variety import nearest, spread_of, talk_vectors, variety_of
 from attunement.storage.files import write_json, write_jsonl, write_text
 
-DISPERSION_SAMPLE = 400
-"""Dialogues whose vectors are compared pair by pair."""
 
-
-def write(made: Made, judges: Judges, folder: Path, *, provider: str, seed: int) -> dict[str, Any]:
+def write(made: Made, judges: Judges, folder: Path, *, provider: str, seed: int, near_duplicate: float) -> dict[str, Any]:
     """Writes the files, each whole or not at all; returns the report."""
     report = {
         "provider": provider,
@@ -41,7 +37,7 @@ def write(made: Made, judges: Judges, folder: Path, *, provider: str, seed: int)
         "failed_by_reason": dict(made.failures),
         "near_duplicates": made.near_duplicates,
         "clinical_review_required": sum(needs_review(made.reports[d.dialogue_id]) for d in made.kept),
-        "variety": variety(made.kept, judges),
+        "variety": variety(made.kept, judges, near_duplicate),
         "dialogues": {d.dialogue_id: told(made.reports[d.dialogue_id]) for d in (*made.kept, *made.rejected)},
     }
     write_jsonl(folder / "conversations.jsonl", (record(d, made.reports[d.dialogue_id]) for d in made.kept))
@@ -90,22 +86,17 @@ def told(report: ConsistencyReport) -> dict[str, Any]:
     }
 
 
-def variety(dialogues: Sequence[DialogueSet], judges: Judges) -> dict[str, Any]:
-    """Distinct-n over all turns, share of distinct turns, mean cosine distance of dialogues, and what of the scenarios is covered."""
-    if not dialogues:
-        return {}
-    turns = [turn.text for d in dialogues for turn in d.turns]
-    words = [text.lower().split() for text in turns]
-    grams = {n: [tuple(w[i : i + n]) for w in words for i in range(len(w) - n + 1)] for n in (1, 2, 3)}
-    vectors = judges.vectors(["\n".join(t.text for t in d.turns if t.role == "client") for d in dialogues[:DISPERSION_SAMPLE]])
-    near = vectors @ vectors.T
-    pairs = len(near) * (len(near) - 1)
+def variety(dialogues: Sequence[DialogueSet], judges: Judges, near_duplicate: float) -> dict[str, Any]:
+    """Words, dispersion, how near each dialogue's nearest of its scenario is, and what of the scenarios is covered."""
+    talks = [[turn.text for turn in d.turns] for d in dialogues]
+    by_scenario: dict[str, list[list[str]]] = {}
+    for dialogue, talk in zip(dialogues, talks, strict=True):
+        by_scenario.setdefault(dialogue.scenario, []).append(talk)
+    near = [alike for same in by_scenario.values() for alike in nearest(same)]
     return {
-        **{f"distinct_{n}": round(len(set(found)) / max(1, len(found)), 4) for n, found in grams.items()},
-        "distinct_turns": round(len(set(turns)) / len(turns), 4),
-        "dispersion": round(float(1 - (near.sum() - np.trace(near)) / pairs), 4) if pairs else 0.0,
-        "turns": len(turns),
-        "scenarios": dict(sorted(Counter(d.scenario for d in dialogues).items())),
+        **variety_of(talks, talk_vectors(talks, judges.embedder)),
+        "nearest_in_scenario": spread_of(near, near_duplicate),
+        "scenarios": {name: len(same) for name, same in sorted(by_scenario.items())},
         "switches": dict(Counter(f"{a.persona}>{b.persona}" for d in dialogues for a, b in _switches(d)).most_common()),
     }
 

@@ -34,4 +34,5 @@ def run(
     trainer = DualPersonaTrainer(judges, provider, own=own, count=count, seed=seed, told=told)
     material = persona_scenarios.scenarios(own, trainer.clients)
     trainer.generate_persona_dialogues(chosen(trainer.personas, names), list(material.values()))
-    return persona_output.write(trainer.made, judges, out, provider=provider.name if provider else PROVIDER, seed=seed)
+    by, limit = provider.name if provider else PROVIDER, settings.data.near_duplicate_threshold
+    return persona_output.write(trainer.made, judges, out, provider=by, seed=seed, near_duplicate=limit)

@@ -10,56 +10,26 @@ import numpy as np
 from attunement.embedding import Vectors
 from attunement.sources.concepts import Concept
 from attunement.sources.importing.cleaning import normalised
+from attunement.sources.lexicon import Lexicon
 
 NEIGHBOUR_COSINE = 0.65
 """From here on two concepts are neighbours: of 40 such pairs judged by hand 37 were related, of 40 at 0.55-0.65 30 (`benchmarks/sources.py`)."""
 MOST = {"below": 10, "same": 5, "mentioned": 8, "near": 5}
 COMMON_SHARE = 0.01
 """A name that stands in more of the definitions ("person", "process") says nothing where it stands."""
-MAX_NAME_WORDS = 6
-MIN_NAME_LETTERS = 4
 BLOCK = 1024
-VERSION = 1
+VERSION = 2
 """Counted up when the relations of the same concepts come out otherwise: the next import makes them again."""
-
-
-class Lexicon:
-    """Names and synonyms of concepts, found in a text by their words; the longest name wins."""
-
-    def __init__(self, concepts: Sequence[Concept]) -> None:
-        self._names: dict[str, list[str]] = defaultdict(list)
-        for concept in concepts:
-            for name in {normalised(text) for text in (concept.label, *concept.synonyms)}:
-                if len(name) >= MIN_NAME_LETTERS and len(name.split()) <= MAX_NAME_WORDS:
-                    self._names[name].append(concept.concept_id)
-
-    def names_in(self, text: str) -> list[str]:
-        """The names (normalised) that stand in `text`, in order."""
-        words, found, start = normalised(text).split(), [], 0
-        while start < len(words):
-            for length in range(min(MAX_NAME_WORDS, len(words) - start), 0, -1):
-                name = " ".join(words[start : start + length])
-                if name in self._names:
-                    found.append(name)
-                    start += length
-                    break
-            else:
-                start += 1
-        return found
-
-    def ids(self, name: str) -> Sequence[str]:
-        """The concepts of a normalised name."""
-        return self._names.get(name, ())
 
 
 def mentions(concepts: Sequence[Concept]) -> dict[str, list[str]]:
     """For each concept the others whose name stands in its definition, common names apart."""
     lexicon = Lexicon(concepts)
-    named = {concept.concept_id: list(dict.fromkeys(lexicon.names_in(concept.content))) for concept in concepts}
+    named = {c.concept_id: {m.key: m.concept_ids[0] for m in lexicon.mentions(c.content)} for c in concepts}
     counts = Counter(name for names in named.values() for name in names)
     common = {name for name, count in counts.items() if count > max(3, COMMON_SHARE * len(concepts))}
     return {
-        concept_id: [other for name in names if name not in common for other in lexicon.ids(name)[:1] if other != concept_id]
+        concept_id: [other for name, other in names.items() if name not in common and other != concept_id]
         for concept_id, names in named.items()
     }
 

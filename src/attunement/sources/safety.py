@@ -13,14 +13,26 @@ from attunement.quality.appropriateness import unsafe_after, validate_by_rules
 from attunement.quality.bias import detect_many
 from attunement.quality.crisis import risk_states
 from attunement.quality.panel import Judges
-from attunement.quality.rules import normalise
+from attunement.quality.rules import lexicon, normalise
 from attunement.quality.verdicts import Item
 from attunement.records import Turn
 from attunement.sources.categories import Category
+from attunement.sources.talking import breaks_role
 
-METHOD_DETAILS = "method_details"
+METHOD_DETAILS, BROKEN_ROLE = "method_details", "broken_role"
 BIASED, SUSPECT = 0.5, 0.8
 """As curation holds pairs: `bias_score` from which a turn is held, share of the judge's point from which it is read by sentences."""
+
+UNLESS_DENIED = "unless_denied"
+EXCUSABLE = ("promises_secrecy", "blames", "dismisses", "diagnoses")
+"""Codes of the service's rules whose matches are excused as those of the reviewer's own are (`lexicon/reviewer.toml`)."""
+_DENIES = re.compile(r"\b(?:can't|cannot|won't|wouldn't|couldn't|don't|do not|not|never|no(?!,)|none)\b")
+_REPORTS = re.compile(
+    r"\b(?:he|she|they|people|somebody|someone|others|family|the voice) (?:\w+ )?(?:tells?|told|says?|said|calls?|called|asks?|asked)\b"
+    r"|\b(?:were|being|been) (?:told|called)\b"
+)
+_EXCEPTS = re.compile(r"\b(?:unless|except|only (?:where|if|when)|only exception|have to)\b")
+"""In a turn on secrecy: it names where it ends."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +75,30 @@ def _replies(talk: Sequence[Turn]) -> list[Item]:
 def _by_rules(talk: Sequence[Turn], category: Category) -> list[str]:
     found = []
     for turn in talk:
-        codes = validate_by_rules(turn.text).reasons
         if turn.role == "therapist":
-            found += [f"therapist_{code}" for code in codes]
+            found += [f"therapist_{code}" for code in _said(turn.text)]
             if any(re.search(rf"\b(?:{pattern})", normalise(turn.text)) for pattern in category.never_patterns):
                 found.append("never_said_here")
-        elif METHOD_DETAILS in codes:
+        elif METHOD_DETAILS in validate_by_rules(turn.text).reasons:
             found.append(f"client_{METHOD_DETAILS}")
     return found
+
+
+def _said(text: str) -> list[str]:
+    """The codes of what a therapist's turn must not say: by the rules of the service, and by the reviewer's own, which are wider."""
+    plain, found = normalise(text), list[str]()
+    for rule in (*lexicon("appropriateness"), *lexicon("reviewer")):
+        may_be_excused = rule.level == UNLESS_DENIED or rule.code in EXCUSABLE
+        if any(not (may_be_excused and _excused(plain, match.start(), rule.code)) for match in rule.pattern.finditer(plain)):
+            found.append(rule.code)
+    return [*found, *([BROKEN_ROLE] if breaks_role([("therapist", text)]) else [])]
+
+
+def _excused(plain: str, place: int, code: str) -> bool:
+    """Whether what stands at `place` is denied in its sentence, or is what others say."""
+    before = re.split(r"[.!?;:] ", plain[:place])[-1]
+    limited = code == "promises_secrecy" and _EXCEPTS.search(plain)
+    return bool(limited or _DENIES.search(before) or _REPORTS.search(before))
 
 
 def _review(judges: Judges, talk: Sequence[Turn], flags: Sequence[str], category: Category) -> Review:

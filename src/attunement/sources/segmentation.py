@@ -28,7 +28,7 @@ _SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+[\"')\u201d\u2019]*|\n|$)")
 class Tiling:
     """`window` sentences on each side of a gap; a mean over `smooth` gaps on each side; depth over mean + `strictness` deviations.
 
-    No segment is shorter than `shortest` sentences. Defaults: best Pk on the sociology book (`benchmarks/sources_linking.py`).
+    No segment is shorter than `shortest` sentences. Defaults: best Pk on the sociology book (`benchmarks/sources.py`).
     """
 
     window: int = 12

@@ -123,10 +123,13 @@ def test_neighbours_need_the_threshold() -> None:
     assert relations.neighbours(["a"], vectors[:1]) == {"a": []}
 
 
-def test_the_longest_name_wins(concepts: list[Concept]) -> None:
-    lexicon = relations.Lexicon(concepts)
-    assert lexicon.names_in("A Sleep Disorder, or insomnia; re-experiencing") == ["sleep disorder", "insomnia", "re experiencing"]
-    assert lexicon.ids("insomnia") == ["a:insomnia", "b:insomnia"] and lexicon.ids("x") == ()
+def test_the_longest_name_in_a_definition_is_related() -> None:
+    named = [
+        Concept(f"t:{n}", name, "cognition", "Told elsewhere.", "t", "CC0-1.0")
+        for n, name in enumerate(("sleep disorder", "sleep", "insomnia", "CAT"))
+    ]
+    told = Concept("t:told", "waking", "cognition", "A Sleep Disorder, or insomnias; the cat sleeps.", "t", "CC0-1.0")
+    assert relations.mentions([*named, told])["t:told"] == ["t:0", "t:2", "t:1"]
 
 
 def test_rows_keep_everything_and_bear_new_fields(concepts: list[Concept]) -> None:

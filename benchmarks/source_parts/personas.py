@@ -1,6 +1,4 @@
-"""The parts of the dual personas on labelled data: `benchmarks/results/sources-personas.json`.
-
-    python benchmarks/personas.py
+"""The parts of the dual personas on labelled data.
 
 Technique tagger on AnnoMI (`shipped`: trained on our own texts only, `trained`: cross-validated over AnnoMI's sessions), detector of the
 need by cross-validation over scenes and on the written dialogues, which it never saw, and `validate_persona_consistency` on written
@@ -15,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import machine
@@ -46,29 +45,27 @@ BEHAVIOURS = tuple(dict.fromkeys(BEHAVIOUR_OF.values()))
 COUNT = 144
 
 
-def main() -> None:
-    started = time.monotonic()
-    judges = Judges()
+def measure(shared: Path, home: Path) -> dict[str, Any]:
+    started, judges = time.monotonic(), Judges()
     figures = {
         "machine": machine.describe(),
         "published": PUBLISHED,
-        "technique": technique(),
+        "technique": technique(shared / "data"),
         "need": need(judges),
         "voice": voice(judges),
         "consistency": consistency(judges),
     }
-    figures["seconds"] = round(time.monotonic() - started, 1)
-    machine.write("sources-personas", figures)
+    return figures | {"seconds": round(time.monotonic() - started, 1)}
 
 
 # --- the tagger -----------------------------------------------------------------------------------------------------
 
 
-def technique() -> dict[str, Any]:
+def technique(data: Path) -> dict[str, Any]:
     """AnnoMI has no validation: where the tagger says so, it counts as other."""
     judge = JUDGES["technique"]
-    examples, found, wanted, _ = bench.cross_validated(judge, "annomi", data=bench.DATA)
-    every = annomi_techniques(bench.DATA)
+    examples, found, wanted, _ = bench.cross_validated(judge, "annomi", data=data)
+    every = annomi_techniques(data)
     own, head = bench.shipped(judge, every)
     base = bench.baseline(examples, judge.shape.classes)
     written, own_found, own_wanted, heads = bench.cross_validated(judge, "written", data=None)
@@ -295,7 +292,3 @@ NEGATIVES: Mapping[str, Spoil] = {
     "danger not answered": unanswered,
     "something that must never be said": preaching,
 }
-
-
-if __name__ == "__main__":
-    main()

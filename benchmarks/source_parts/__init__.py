@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/sources.py`, one module a source."""

@@ -91,7 +91,12 @@ def _turn(item: Any) -> Spoken | None:
     speaker, text = first(item, SPEAKER_KEYS), first(item, TEXT_KEYS)
     if speaker is None or text is None:
         return None
-    return str(item[speaker]), clean(_content(item[text])), None
+    return said(item, str(item[speaker]), clean(_content(item[text])))
+
+
+def said(turn: Mapping[str, Any], speaker: str, text: str) -> Spoken:
+    """What `turn` says, marked where it has `"learn": false`."""
+    return (speaker, text, None, False) if turn.get("learn") is False else (speaker, text, None)
 
 
 def first(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:

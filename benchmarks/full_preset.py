@@ -3,7 +3,7 @@
     python benchmarks/full_preset.py full      # twice: with what waits for review held, and released
     python benchmarks/full_preset.py curves    # how many examples so many written conversations give (sources/full_sizes.py)
 
-Writes benchmarks/results/full-preset.json, each part its own entry. `--out` names the folder of the datasets, which are gone on with.
+Writes benchmarks/results/full-preset.json, each part its own entry. `--out` names the folder of the datasets, which are gone on with: a first run is the one whose seconds say something.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
             f"home={arguments.out / 'home'}", "data.balance=enforce", f"full.knowledge={arguments.shared / 'knowledge'}",
             f"data.release_unreviewed={release}",
         ]).settings  # fmt: skip
-        out = arguments.out / "dataset"
+        out = arguments.out / "full"
         started = time.perf_counter()
         pipeline = DataPipeline(settings, out, preset="full", quiet=False)
         pipeline.parts = FullParts(settings, pipeline.judges)

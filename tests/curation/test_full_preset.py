@@ -24,7 +24,7 @@ from attunement.storage.files import file_hash, read_json, read_jsonl
 
 SAMPLES = Path(attunement.__file__).parent / "samples" / "conversations"
 TARGET = dict(zip(SHARES, (0.30, 0.25, 0.20, 0.15, 0.10), strict=True))
-SMALL = ("full.edge_cases=50", "full.personas=20", "full.questions=60", "data.release_unreviewed=true", "data.min_coherence=0")
+SMALL = ("full.edge_cases=25", "full.personas=12", "full.questions=40", "data.release_unreviewed=true", "data.min_coherence=0")
 """Enough for every share to be there; what waits for review is let in, as hardly a dialogue would be left otherwise."""
 
 
@@ -54,7 +54,7 @@ def bytes_of(out: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("full")
-    build(given(folder / "talks"), folder / "out", home=folder / "home")
+    build(given(folder / "given"), folder / "out", home=folder / "home")
     return folder
 
 
@@ -77,7 +77,7 @@ def test_the_balance_holds_in_training_and_over_all(place: Path) -> None:
     pairs = read_json(out / "quality_report.json")["pairs"]
     assert pairs["rejected_by_reason"]["over_share"] == sum(row["left_out"] for row in told["shares"].values())
     page = (out / "quality_report.html").read_text(encoding="utf-8")
-    assert "(limits the size)" in page and "The balance is met" in page and "Made for edge case: 50 conversations" in page
+    assert "(limits the size)" in page and "The balance is met" in page and "Made for edge case: 25 conversations" in page
 
 
 def test_what_was_made_is_traced_to_its_beats_and_concepts(place: Path) -> None:
@@ -109,21 +109,21 @@ def test_the_same_again_makes_nothing_and_an_interruption_changes_no_byte(
 
     monkeypatch.setattr(FullParts, "_make", counted)
     before = bytes_of(place / "out")
-    build(place / "talks", place / "out", home=place / "home")
+    build(place / "given", place / "out", home=place / "home")
     assert made == [] and bytes_of(place / "out") == before
     with pytest.raises(KeyboardInterrupt):
-        build(place / "talks", tmp_path / "out", home=place / "home")
+        build(place / "given", tmp_path / "out", home=place / "home")
     assert made == ["edge_case", "dual_persona"]
-    build(place / "talks", tmp_path / "out", home=place / "home")
+    build(place / "given", tmp_path / "out", home=place / "home")
     assert made[2:] == ["dual_persona", "knowledge"]  # the part that stood is not made again
     assert bytes_of(tmp_path / "out") == before
     (tmp_path / "out" / "sources" / "knowledge" / "Apache-2.0" / "knowledge.jsonl").unlink()
-    build(place / "talks", tmp_path / "out", home=place / "home")
+    build(place / "given", tmp_path / "out", home=place / "home")
     assert made[4:] == ["knowledge"] and bytes_of(tmp_path / "out") == before
 
 
 def test_a_missing_share_is_told_and_strict_fails(tmp_path: Path) -> None:
-    talks = given(tmp_path / "talks", voice=False)
+    talks = given(tmp_path / "given", voice=False)
     shutil.rmtree(talks / "broken")
     command = ["data", "build", str(talks), "--preset", "full", "--out", str(tmp_path / "out"), "--set", f"home={tmp_path}/home"]
     for override in SMALL:
@@ -149,9 +149,9 @@ def test_withdrawing_keeps_the_parts(place: Path, tmp_path: Path, monkeypatch: p
 
 def test_what_waits_for_review_stays_out(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "out", tmp_path / "out")
-    told = build(place / "talks", tmp_path / "out", "data.release_unreviewed=false", home=place / "home")
+    told = build(place / "given", tmp_path / "out", "data.release_unreviewed=false", home=place / "home")
     waits = {share: row["waits_for_review"] for share, row in told["balance"]["shares"].items()}
-    assert waits["edge_case"] > 100 and waits["dual_persona"] > 20
+    assert waits["edge_case"] > 50 and waits["dual_persona"] > 20
     assert sum(waits.values()) == told["pairs"]["rejected_by_reason"]["held_for_review"]
     assert any(f"{sum(waits.values()):,} pairs wait for clinical review" in note for note in told["balance"]["notes"])
 
@@ -179,7 +179,7 @@ def concepts(tmp_path: Path) -> Path:
 
     rows = [
         row("Slow answering", "wait before a reply to a partner", "CC-BY-4.0"),
-        row("Doubt records", "question an automatic thought about a failure", "CC-BY-SA-3.0"),
+        row("Worry hour", "put a worry off until a fixed time of the day", "CC-BY-SA-3.0"),
         row("Letter rehearsal", "say aloud an unsent letter to somebody who died", "our own, not to be passed on"),
     ]
     path = tmp_path / "concepts" / "ours.jsonl"

@@ -15,6 +15,7 @@ from rich.markup import escape
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
 from attunement.errors import EXIT_PARTIAL
+from attunement.records import SHARES
 
 app = typer.Typer(no_args_is_help=True, help="Curate conversations into a training set, with provenance.")
 
@@ -95,7 +96,8 @@ def _print_balance(balance: dict[str, Any], console: Console) -> None:
     table = Table("share", box=None)
     for head in ("target", "reached", "in train", "available", "kept", "left out", "wait for review", "made"):
         table.add_column(head, justify="right", no_wrap=True)
-    for share, row in balance["shares"].items():
+    for share in SHARES:
+        row = balance["shares"][share]
         counts = (f"{row[key]:,}" for key in ("available", "kept", "left_out", "waits_for_review"))
         made = f"{row['generated']['conversations']:,}" if "generated" in row else ""
         shares = (f"{row['target']:.1%}", f"{row['share']:.1%}", f"{row['train_share']:.1%}")

@@ -104,7 +104,9 @@ class FullParts:
             prompts = generator.generate_prompts(-(-size.conversations // len(generator.categories)))
             report = generate_folder(generator, prompts, place, most=size.conversations)
             return {"conversations": report["conversations"], "by": report["generated_by"], "rejected": report["rejected"]}
-        told = persona_run.run(self.settings, place, provider=provider, count=size.conversations, seed=seed, told=tick)
+        told = persona_run.run(
+            self.settings, place, provider=provider, count=size.conversations, seed=seed, told=tick, judges=self.judges
+        )
         return {"conversations": told["kept"], "by": told["provider"], "rejected": told["rejected_by_reason"]}
 
     def _provider(self, place: Path) -> Provider | None:

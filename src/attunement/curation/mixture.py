@@ -80,14 +80,14 @@ def _notes(
     told = []
     if missing:
         rest = sum(target[share] for share in target if share not in missing)
-        shares = ", ".join(f"{target[s] / rest:.1%} {s}" for s in target if target[s] and s not in missing)
+        shares = ", ".join(f"{100 * target[s] / rest + 1e-9:.1f} % {s}" for s in target if target[s] and s not in missing)
         what = "; ".join(f"for {share}, {MORE[share]}" for share in missing)
         told.append(
             f"there are no {' and no '.join(missing)} examples: the mixture is {shares or 'empty'} instead. To mend it: {what}"
         )
     elif max(off.values()) > BALANCE_TOLERANCE:
         told.append(
-            f"a share is {max(off.values()):.1%} from its target: what may not be parted between splits is too big a part of it. "
+            f"a share is {100 * max(off.values()):.1f} percentage points from its target: what may not be parted between splits is too big a part of it. "
             "More conversations mend it, or data.validation_share=0 and data.test_share=0"
         )
     if limits:
@@ -95,7 +95,7 @@ def _notes(
         total = sum(r["kept"] for r in rows.values())
         more = f", and {row['waits_for_review']:,} wait for review" if row["waits_for_review"] else ""
         told.append(
-            f"{limits} limits the size: of {row['available']:,} examples {row['kept']:,} are {row['share']:.1%} of {total:,}"
+            f"{limits} limits the size: of {row['available']:,} examples {row['kept']:,} are {100 * row['share']:.1f} % of {total:,}"
             f"{more}. For more, {MORE[limits]}"
         )
     if waits := sum(row["waits_for_review"] for row in rows.values()):

@@ -6,6 +6,7 @@ again, an interrupted one is. The same settings give the same bytes; a provider'
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ from attunement.sources.written_knowledge import written_concepts
 from attunement.storage.files import content_hash, file_hash, read_json, write_json
 from attunement.storage.sql import FILE
 
+log = logging.getLogger("attunement.sources")
 VERSION = 1
 """Counted up when the same settings would give other conversations."""
 FACTS, STORE = ".parts.json", ".knowledge"
@@ -129,6 +131,8 @@ class FullParts:
                 self.settings, store=SqliteConcepts.at_home(folder / STORE), embedder=self.judges.embedder
             )
             found = list(integrator.load_knowledge_base(path))
+            for problem in integrator.report.problems:
+                log.warning("%s", problem)
             if not any(concept.source != OWN for concept in found):
                 problems = "; ".join(integrator.report.problems[:1]) or "nothing in it is on topic"
                 raise DataError(f"{path} (full.knowledge) gives no concepts: {problems}")

@@ -42,11 +42,12 @@ def full(arguments: argparse.Namespace) -> dict[str, Any]:
             f"data.release_unreviewed={release}",
         ]).settings  # fmt: skip
         out = arguments.out / "full"
+        begun = (out / "work").is_dir()
         started = time.perf_counter()
         pipeline = DataPipeline(settings, out, preset="full", quiet=False)
         pipeline.parts = FullParts(settings, pipeline.judges)
         pipeline.process_datasets([arguments.shared / "data"])
-        found[name] = {"seconds": round(time.perf_counter() - started, 1), **_figures(out)}
+        found[name] = {"seconds": round(time.perf_counter() - started, 1), "went_on_with_earlier_work": begun, **_figures(out)}
     return found
 
 

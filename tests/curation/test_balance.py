@@ -34,24 +34,33 @@ def test_over_share_keeps_the_target_in_every_split() -> None:
 
 def test_every_share_is_held_out_in_its_part_and_no_group_is_parted() -> None:
     """One share in many small groups, one in 25 big ones (the categories of edge cases), one in a single group, which trains."""
-    groups, examples = Groups(3001), dict[int, dict[int, int]]()
+    groups, examples = Groups(3000), dict[int, dict[int, int]]()
     for member in range(3000):
-        examples[member] = {0: 2} if member < 2000 else {1: 4}
-        if member >= 2000:
-            groups.join(2000 + member % 25, member)
-    for member in range(2900, 3000):
-        groups.join(2900, member)
-        examples[member] = {3: 1}
-    numbers = np.random.default_rng(3).integers(0, 2**63, 3001).astype(np.uint64)
+        share, root = (0, member) if member < 2000 else (1, 2000 + member % 25) if member < 2900 else (3, 2900)
+        examples[member] = {share: 2}
+        groups.join(root, member)
+    numbers = np.random.default_rng(3).integers(0, 2**63, 3000).astype(np.uint64)
     split = split_by_share(groups, numbers, examples, DataSettings())
-    assert all(split[m] == split[n] for m in split for n in (groups.find(m),))
+    assert all(split[member] == split[groups.find(member)] for member in range(3000))
     held = {
-        name: Counter({s: sum(e.get(s, 0) for m, e in examples.items() if split[m] == name) for s in (0, 1, 3)})
-        for name in SPLITS
+        s: Counter({share: sum(e.get(share, 0) for m, e in examples.items() if split[m] == s) for share in (0, 1, 3)})
+        for s in SPLITS
     }
     for name in ("validation", "test"):
-        assert abs(held[name][0] - 200) <= 2
+        assert (held[name][0], held[name][1], held[name][3]) == (200, 72, 0), held  # of 4,000; one category of 25; nothing
     assert split == split_by_share(groups, numbers, dict(reversed(examples.items())), DataSettings())
+
+
+def test_a_share_that_cannot_be_held_out_leaves_the_whole_on_target() -> None:
+    """All of share 4 trains: the held-out splits stay so small that it makes up its part of the whole all the same."""
+    shares = np.repeat(np.arange(5, dtype=np.int8), 1000)
+    splits = np.where((np.arange(5000) % 10 == 0) & (shares != 4), 1, 0).astype(np.int8)
+    keys = np.random.default_rng(4).integers(0, 2**63, 5000).astype(np.uint64)
+    out = over_share(shares, keys, splits, TARGET)
+    for kept in (~out, ~out & (splits == 0)):
+        for i, share in enumerate(SHARES):
+            assert abs(np.sum(kept & (shares == i)) / kept.sum() - TARGET[share]) <= 0.003
+    assert 50 < np.sum(~out & (splits == 1)) < 100
 
 
 def test_groups_are_never_parted_and_shares_are_met() -> None:

@@ -61,9 +61,9 @@ def _bounded(allowed: Mapping[str, int], trained: int, target: Mapping[str, floa
     whole = sum(target.values())
     missing = [weight / whole for share, weight in target.items() if not allowed.get(share)]
     rest = 1 - sum(missing)
-    if not missing or rest <= 0:
+    if not missing or len(missing) == len(target):
         return dict(allowed)
-    most = max(*missing, *(target[share] / whole * (1 / rest - 1) for share in allowed))
+    most = max([*missing, *(target[share] / whole * (1 / rest - 1) for share in allowed)])
     size = sum(allowed.values())
     part = min(1.0, trained * SLACK / (most - SLACK) / size) if size and most > SLACK else 1.0
     return {share: int(count * part) for share, count in allowed.items()}

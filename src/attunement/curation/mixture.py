@@ -99,5 +99,8 @@ def _notes(
             f"{more}. For more, {MORE[limits]}"
         )
     if waits := sum(row["waits_for_review"] for row in rows.values()):
-        told.append(f"{waits:,} pairs wait for clinical review and are left out until somebody accepts them: attune review list")
+        told.append(
+            f"{waits:,} pairs wait for clinical review and are left out until somebody accepts them (attune review list); "
+            "data.release_unreviewed=true lets in what came marked for it, and the dataset card says so"
+        )
     return told

@@ -28,7 +28,8 @@ WRITTEN: dict[str, Curve] = {
 BY_MODEL = 5.0
 """Examples of a conversation that a language model writes: a careful guess, not measured. The written ones give 5.7 before they repeat."""
 OF_QUESTION = 0.9
-"""Examples of a question about a concept: the rest is a near-duplicate, incoherent to the judge, or held."""
+"""Examples of a question about a concept: the rest is a near-duplicate, incoherent to the judge, or held. Over 6,200 concepts it was .99, of
+our own 409 alone more repeat one another."""
 MARGIN = 1.15
 STEP = {"edge_case": 25, "dual_persona": 10, "knowledge": 50}
 """Sizes are rounded up to these (edge cases have 25 categories), so that a few conversations more or less change nothing."""

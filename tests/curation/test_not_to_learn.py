@@ -9,6 +9,7 @@ import pytest
 
 from attunement.config import load_settings
 from attunement.curation.pipeline import DataPipeline
+from attunement.readers.shapes import spoken_of
 from attunement.readers.turns import to_turns
 from attunement.records import Turn
 from attunement.sources.edge_case_run import generate_folder
@@ -42,6 +43,13 @@ def test_a_marked_turn_is_context_and_no_answer(tmp_path: Path, key: str) -> Non
     assert "I am sorry" in answer and SLIP in before
     (left_out,) = [row for row in read_jsonl(tmp_path / "out" / "rejected.jsonl") if row["kind"] == "pair"]
     assert (left_out["step"], left_out["answer"]) == ("pair", SLIP)
+
+
+@pytest.mark.parametrize(("mark", "marked"), [(False, True), (0, True), ("no", True), (True, False), (None, False), ("", False)])
+def test_only_a_plain_no_marks_a_turn(mark: object, marked: bool) -> None:
+    for turn in ({"role": "helper", "text": SLIP}, {"type": "ai", "data": {"content": SLIP}}):
+        (said,) = spoken_of([{**turn, "learn": mark}]) or []
+        assert (len(said) == 4) == marked
 
 
 def test_joined_with_a_marked_turn_nothing_is_learnt() -> None:

@@ -22,7 +22,7 @@ MADE = ("edge_case", "dual_persona", "knowledge")
 Curve = tuple[tuple[int, int], ...]
 """(conversations, examples of them), growing; the last point is about what the written material can vary."""
 WRITTEN: dict[str, Curve] = {
-    "edge_case": ((0, 0), (125, 735), (250, 1372), (500, 2321), (1000, 3375)),
+    "edge_case": ((0, 0), (125, 733), (250, 1368), (500, 2314), (1000, 3363)),
     "dual_persona": ((0, 0), (50, 286), (100, 471), (200, 675), (400, 922)),
 }
 BY_MODEL = 5.0

@@ -89,6 +89,31 @@ class DataSettings(Section):
         return self
 
 
+class FullSettings(Section):
+    """`attune data build --preset full`: what is made for the shares that the sources leave short."""
+
+    provider: str = Field(
+        "offline", description="Who writes edge cases and dual personas: offline, openai, anthropic, ollama, or an address."
+    )
+    budget_usd: float | None = Field(None, ge=0, description="Most that all answers of a provider may cost, of each share.")
+    edge_cases: int | None = Field(
+        None, ge=0, description="Conversations of edge cases, over all categories; unset, as many as the other shares call for."
+    )
+    personas: int | None = Field(
+        None, ge=0, description="Dialogues of dual personas; unset, as many as the other shares call for."
+    )
+    questions: int | None = Field(
+        None, ge=0, description="Questions about concepts of psychology; unset, as many as the other shares call for."
+    )
+    most: int = Field(
+        1000, ge=1, description="Most edge cases, and most dialogues, where their number is unset and a provider writes them."
+    )
+    knowledge: Path | None = Field(
+        None,
+        description="Home folder whose imported concepts are asked about beside our own; unset, this home's, where any were imported.",
+    )
+
+
 class EmbeddingSettings(Section):
     """Sentence vectors, used by curation and evaluation."""
 
@@ -303,6 +328,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("~/.attunement"), description="Where downloads, trained judges and the local store live.")
     data: DataSettings = Field(default_factory=lambda: DataSettings.model_construct(), description="Curation.")
+    full: FullSettings = Field(default_factory=lambda: FullSettings.model_construct(), description="A full build's own sources.")
     embedding: EmbeddingSettings = Field(
         default_factory=lambda: EmbeddingSettings.model_construct(), description="Sentence vectors."
     )

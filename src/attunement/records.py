@@ -37,12 +37,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Turn:
-    """One uninterrupted utterance. `role` is one of `ROLES`; `speaker` the name the source gave it."""
+    """One uninterrupted utterance. `role` is one of `ROLES`; `speaker` the name the source gave it.
+
+    Without `learn` no model may learn to say it: a helper's slip that the talk then mends. What follows may still answer it.
+    """
 
     role: str
     text: str
     speaker: str = ""
     start_seconds: float | None = None
+    learn: bool = True
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def test_withdrawing_everything_leaves_an_empty_dataset(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["data", "build", "nowhere", "--out", "out"], "nowhere does not exist: give files or folders"),
-        (["data", "build", ".", "--out", "out", "--preset", "other"], "the only one is 'pixelated'"),
+        (["data", "build", ".", "--out", "out", "--preset", "other"], "they are 'full' and 'pixelated'"),
         (["data", "build", ".", "--out", "out"], "no conversations found in ."),
         (["data", "trace", "x-0", "--out", "out"], "holds no dataset: build one first"),
         (["data", "withdraw", "x", "--out", "nowhere"], "holds no dataset: build one first"),

@@ -3,10 +3,9 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from attunement.config import DataSettings
-from attunement.curation.balance import over_share, quota, split_of_groups
+from attunement.curation.balance import SPLITS, over_share, quota, split_by_share, split_of_groups
 from attunement.curation.dedup import Groups
 from attunement.records import SHARES
 
@@ -23,16 +22,45 @@ def test_quota_spreads_over_the_shares_that_are_there() -> None:
     assert quota({}, TARGET) == {}
 
 
-@pytest.mark.parametrize("mode", ["report", "enforce"])
-def test_over_share(mode: str) -> None:
+def test_over_share_keeps_the_target_in_every_split() -> None:
     shares = np.array([0] * 900 + [2] * 100, dtype=np.int8)
+    splits = np.array(([0] * 8 + [1, 2]) * 100, dtype=np.int8)
     keys = np.random.default_rng(1).integers(0, 2**63, 1000).astype(np.uint64)
-    out = over_share(shares, keys, DataSettings(balance=mode))
-    if mode == "report":
-        assert not out.any()
-    else:
-        assert (900 - out[:900].sum(), 100 - out[900:].sum()) == (150, 100)
-        assert np.array_equal(out, over_share(shares, keys, DataSettings(balance=mode)))
+    out = over_share(shares, keys, splits, TARGET)
+    for split, voice in ((0, 80), (1, 10), (2, 10)):
+        assert [int(np.sum(~out & (splits == split) & (shares == share))) for share in (0, 2)] == [voice * 3 // 2, voice]
+    assert np.array_equal(out, over_share(shares, keys, splits, TARGET))
+
+
+def test_every_share_is_held_out_in_its_part_and_no_group_is_parted() -> None:
+    """One share in many small groups, one in 25 big ones (the categories of edge cases), one in a single group, which trains."""
+    groups, examples = Groups(3000), dict[int, dict[int, int]]()
+    for member in range(3000):
+        share, root = (0, member) if member < 2000 else (1, 2000 + member % 25) if member < 2900 else (3, 2900)
+        examples[member] = {share: 2}
+        groups.join(root, member)
+    numbers = np.random.default_rng(3).integers(0, 2**63, 3000).astype(np.uint64)
+    split = split_by_share(groups, numbers, examples, DataSettings())
+    assert all(split[member] == split[groups.find(member)] for member in range(3000))
+    held = {
+        s: Counter({share: sum(e.get(share, 0) for m, e in examples.items() if split[m] == s) for share in (0, 1, 3)})
+        for s in SPLITS
+    }
+    for name in ("validation", "test"):
+        assert (held[name][0], held[name][1], held[name][3]) == (200, 72, 0), held  # of 4,000; one category of 25; nothing
+    assert split == split_by_share(groups, numbers, dict(reversed(examples.items())), DataSettings())
+
+
+def test_a_share_that_cannot_be_held_out_leaves_the_whole_on_target() -> None:
+    """All of share 4 trains: the held-out splits stay so small that it makes up its part of the whole all the same."""
+    shares = np.repeat(np.arange(5, dtype=np.int8), 1000)
+    splits = np.where((np.arange(5000) % 10 == 0) & (shares != 4), 1, 0).astype(np.int8)
+    keys = np.random.default_rng(4).integers(0, 2**63, 5000).astype(np.uint64)
+    out = over_share(shares, keys, splits, TARGET)
+    for kept in (~out, ~out & (splits == 0)):
+        for i, share in enumerate(SHARES):
+            assert abs(np.sum(kept & (shares == i)) / kept.sum() - TARGET[share]) <= 0.003
+    assert 50 < np.sum(~out & (splits == 1)) < 100
 
 
 def test_groups_are_never_parted_and_shares_are_met() -> None:

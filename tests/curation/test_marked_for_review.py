@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from attunement.cli.main import app
 from attunement.config import load_settings
 from attunement.curation.pipeline import DataPipeline
 from attunement.curation.review import ReviewQueue, read_held
 from attunement.curation.selection import review_reasons
+from attunement.errors import DataError
 from attunement.records import Conversation, Origin
 from attunement.storage.sql import Store
 
@@ -84,3 +87,34 @@ def test_only_a_plain_no_is_none(mark: Any, reasons: int) -> None:
     origin = Origin("s", "f", "", "1", "", "none", "N")
     found = review_reasons(Conversation("c-1", (), origin, metadata={"clinical_review_required": mark}))
     assert len(found) == reasons
+
+
+def test_a_whole_conversation_is_decided_at_once(tmp_path: Path) -> None:
+    talk = [*MARKED, {"role": "client", "text": "That he rings me first, for once, and says he is sorry."}, *PLAIN[1:]]
+    rows = [{"turns": turns, "clinical_review_required": True} for turns in (talk, PLAIN)]
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = load_settings(overrides=(f"home={tmp_path / 'home'}", "data.min_coherence=0", "data.validation_share=0")).settings
+    DataPipeline(settings, tmp_path / "out").process_datasets([tmp_path / "talks.jsonl"])
+    queue, pairs = ReviewQueue(Store.at_home(tmp_path / "home")), list(read_held(tmp_path / "out"))
+    long = next(p.conversation_id for p in pairs if ASKED in p.question)
+    assert sorted(p.conversation_id == long for p in pairs) == [False, True, True]
+    first = next(p for p in pairs if p.conversation_id == long)
+    queue.decide(first.hash, "rejected", who="ana", why="too curt")
+    (decided,) = queue.decide_conversation(long, "accepted", who="ben", why="sound")  # what was decided stays so
+    assert (decided.status, decided.decisions[-1].who, decided.decisions[-1].why) == ("accepted", "ben", "sound")
+    assert queue.find(first.hash).status == "rejected"
+    with pytest.raises(DataError, match=r"all 2 pairs of c-.* were decided on before: decide anew with --again"):
+        queue.decide_conversation(long, "rejected", who="ben", why="no")
+    told = CliRunner().invoke(
+        app, ["review", "reject", long, "--why", "no", "--by", "eva", "--again", "--set", f"home={tmp_path / 'home'}"]
+    )
+    assert told.exit_code == 0 and f"2 pairs of {long} rejected" in told.output
+    history = queue.find(decided.hash).decisions
+    assert [(d.decision, d.who, d.why) for d in history] == [("accepted", "ben", "sound"), ("rejected", "eva", "no")]
+    assert all(d.when for d in history) and len(queue.list("pending")) == 1  # the other conversation's
+    for unknown, message in (("c-ffff", "no dataset holds pairs"), ("c-", "more than one conversation begins")):
+        with pytest.raises(DataError, match=message):
+            queue.decide_conversation(unknown, "accepted", who="ana", why="x")
+    DataPipeline(settings, tmp_path / "out").process_datasets([tmp_path / "talks.jsonl"])
+    report = json.loads((tmp_path / "out" / "quality_report.json").read_text(encoding="utf-8"))
+    assert report["pairs"]["rejected_by_reason"] == {"rejected_in_review": 2, "held_for_review": 1}

@@ -118,7 +118,7 @@ def test_presets(tmp_path: Path) -> None:
         (tmp_path / folder / f"{folder.split('/')[-1]}.jsonl").write_text(LINE)
     names = [f.path.parent.name for f in discover([tmp_path], preset="pixelated")]
     assert sorted(names) == ["pixel-training", "pixelated-training"]
-    with pytest.raises(DataError, match="only one is 'pixelated'"):
+    with pytest.raises(DataError, match="they are 'full' and 'pixelated'"):
         discover([tmp_path], preset="other")
     with pytest.raises(DataError, match="none of ai/lightning"):
         discover([tmp_path / "other"], preset="pixelated")

@@ -15,6 +15,7 @@ from rich.markup import escape
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
 from attunement.errors import EXIT_PARTIAL
+from attunement.records import SHARES
 
 app = typer.Typer(no_args_is_help=True, help="Curate conversations into a training set, with provenance.")
 
@@ -25,11 +26,19 @@ DatasetDir = Annotated[Path, typer.Option("--out", help="Folder of the dataset."
 def build(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files or folders with conversations.")],
     out: DatasetDir,
-    preset: Annotated[str | None, typer.Option(help="'pixelated': the contract's four source folders below each SOURCE.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="'full': makes what SOURCE leaves short of edge cases, dual personas and knowledge, and keeps the balance; "
+            "'pixelated': the contract's four source folders below each SOURCE."
+        ),
+    ] = None,
     licence_allow: Annotated[
         list[str] | None, typer.Option(help="Licence class to build from (R, SA, NC, N); may be repeated.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 4 when something could not be read.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 4 when something could not be read, or a balance is not met.")
+    ] = False,
     recipe: Recipe = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -38,19 +47,28 @@ def build(
 
     Example: `attune data build ../shared/data --out out/dataset`
     """
+    from attunement.curation.parts import FULL
     from attunement.curation.pipeline import DataPipeline
+    from attunement.sources.full_parts import FullParts
 
+    enforced = ["data.balance=enforce"] if preset == FULL else []  # an override of the user's comes after it
     allowed = [f"data.licence_allow={json.dumps(licence_allow)}"] if licence_allow else []
-    settings = load_settings(recipe, [*(overrides or ()), *allowed]).settings
-    DataPipeline(settings, out, preset=preset, quiet=as_json).process_datasets(sources)
+    settings = load_settings(recipe, [*enforced, *(overrides or ()), *allowed]).settings
+    pipeline = DataPipeline(settings, out, preset=preset, quiet=as_json)
+    if preset == FULL:
+        pipeline.parts = FullParts(settings, pipeline.judges)
+    pipeline.process_datasets(sources)
     report = json.loads((out / "quality_report.json").read_text(encoding="utf-8"))
     if as_json:
         typer.echo(
-            json.dumps({k: report[k] for k in ("conversations", "pairs", "processing_success_rate", "splits", "questions")})
+            json.dumps(
+                {k: report[k] for k in ("conversations", "pairs", "processing_success_rate", "splits", "questions", "balance")}
+            )
         )
     else:
         _print_summary(report, out)
-    if strict and report["conversations"]["failed"]:
+    unmet = report["balance"]["mode"] == "enforce" and not report["balance"]["met"]
+    if strict and (report["conversations"]["failed"] or unmet):
         raise typer.Exit(EXIT_PARTIAL)
 
 
@@ -62,12 +80,32 @@ def _print_summary(report: dict[str, Any], out: Path) -> None:
         console.print(f"{what:>14}: {row['in']:,} in, {row['kept']:,} kept, {row['rejected']:,} left out{failed}")
     console.print(f"     processed: {report['processing_success_rate']:.2%}")
     console.print("        splits: " + ", ".join(f"{name} {count:,}" for name, count in report["splits"].items()))
+    if report["balance"]["mode"] == "enforce":
+        _print_balance(report["balance"], console)
     for failure in report["failures"][:5]:
         told = escape(f"{failure['file']} ({failure['locator']}): {failure['error']}")
         console.print(f"[yellow]   not read:[/] {told}", soft_wrap=True)
     for file in report.get("skipped_files", ())[:5]:
         console.print(f"[yellow]passed over:[/] {escape(file['file'])}: {escape(file['reason'])}", soft_wrap=True)
     console.print(f"        report: {out / 'quality_report.html'}\n       dataset: {out}", soft_wrap=True, markup=False)
+
+
+def _print_balance(balance: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("share", box=None)
+    for head in ("target", "reached", "in train", "available", "kept", "left out", "wait for review", "made"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for share in SHARES:
+        row = balance["shares"][share]
+        counts = (f"{row[key]:,}" for key in ("available", "kept", "left_out", "waits_for_review"))
+        made = f"{row['generated']['conversations']:,}" if "generated" in row else ""
+        shares = (f"{row['target']:.1%}", f"{row['share']:.1%}", f"{row['train_share']:.1%}")
+        table.add_row(share, *shares, *counts, made)
+    console.print(table)
+    for number, note in enumerate(balance["notes"]):
+        warn = number == 0 and not balance["met"]
+        console.print(f"[yellow]     not met:[/] {escape(note)}" if warn else f"     balance: {escape(note)}", soft_wrap=True)
 
 
 @app.command()
@@ -92,6 +130,8 @@ def trace(
     console.print(f"  file     {origin['file']}, sha256 {origin['file_sha256']}", soft_wrap=True, markup=False)
     record = f"  record   {origin.get('locator', 'withdrawn')}, sha256 {origin.get('record_sha256', '-')}"
     console.print(record, soft_wrap=True, markup=False)
+    for name, value in story.get("made_of", {}).items():
+        console.print(f"  made of  {name} {value}", soft_wrap=True, markup=False)
     console.print(f"  read     conversation {story['conversation_id']} in shard {story['read_shard_sha256'][:16]}")
     console.print(f"  select   {_outcome(story)}, group {story['group']}")
     for pair in [story["pair"]] if "pair" in story else story["pairs"]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Decide on what builds hold back for clinical review.", no_args_is_help=True)
 
+Identifiers = Annotated[
+    str, typer.Argument(metavar="ID", help="An entry's id or its first characters, or a conversation's (c-...): all its pairs.")
+]
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="An entry's id, or its first characters.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for whoever reads the decision later.")]
 By = Annotated[str | None, typer.Option("--by", help="Who decides (default: the user at this machine).")]
@@ -84,7 +87,8 @@ def show(identifier: Identifier, recipe: Recipe = None, overrides: Overrides = N
     console = Console(highlight=False)
     console.print(f"[bold]{entry.id}[/] {entry.status}: {escape(', '.join(entry.reasons))}", soft_wrap=True)
     scores = ", ".join(f"{name} {value}" for name, value in sorted(entry.scores.items()))
-    where = _safe(f"pair {entry.pair_id} of {entry.source}, {', '.join(entry.datasets) or 'in no dataset any longer'}")
+    talk = f" in {held.conversation_id}" if held is not None and held.conversation_id else ""
+    where = _safe(f"pair {entry.pair_id}{talk} of {entry.source}, {', '.join(entry.datasets) or 'in no dataset any longer'}")
     console.print(f"{scores}\n{where}\n", soft_wrap=True, markup=False)
     if held is None:
         console.print("the text is no longer in the dataset's folder", soft_wrap=True)
@@ -103,24 +107,24 @@ def show(identifier: Identifier, recipe: Recipe = None, overrides: Overrides = N
 
 @app.command()
 def accept(
-    identifier: Identifier, why: Why, by: By = None, again: Again = False, recipe: Recipe = None, overrides: Overrides = None
+    identifier: Identifiers, why: Why, by: By = None, again: Again = False, recipe: Recipe = None, overrides: Overrides = None
 ) -> None:
-    """Let a pair into the next build as it is.
+    """Let a pair, or all pairs of a conversation, into the next build as they are.
 
     Example: `attune review accept 3fa9 --why "asks for safety, calm tone"`
     """
-    _decided(_queue(recipe, overrides).decide(identifier, "accepted", who=by or _user(), why=why, again=again))
+    _decide(_queue(recipe, overrides), identifier, "accepted", who=by or _user(), why=why, again=again)
 
 
 @app.command()
 def reject(
-    identifier: Identifier, why: Why, by: By = None, again: Again = False, recipe: Recipe = None, overrides: Overrides = None
+    identifier: Identifiers, why: Why, by: By = None, again: Again = False, recipe: Recipe = None, overrides: Overrides = None
 ) -> None:
-    """Keep a pair out of every build.
+    """Keep a pair, or all pairs of a conversation, out of every build.
 
     Example: `attune review reject 3fa9 --why "argues with the delusion"`
     """
-    _decided(_queue(recipe, overrides).decide(identifier, "rejected", who=by or _user(), why=why, again=again))
+    _decide(_queue(recipe, overrides), identifier, "rejected", who=by or _user(), why=why, again=again)
 
 
 @app.command()
@@ -154,6 +158,16 @@ def edit(
         except UnicodeDecodeError as error:
             raise DataError(f"{file} is not UTF-8: save it as such") from error
     _decided(queue.decide(identifier, "edited", who=by or _user(), why=why, answer=answer.strip(), again=again))
+
+
+def _decide(queue: ReviewQueue, identifier: str, decision: str, *, who: str, why: str, again: bool) -> None:
+    if not identifier.startswith("c-"):  # an entry's id is a hash: it has no dash
+        _decided(queue.decide(identifier, decision, who=who, why=why, again=again))
+        return
+    entries = queue.decide_conversation(identifier, decision, who=who, why=why, again=again)
+    for entry in entries:
+        _decided(entry)
+    typer.echo(f"{len(entries)} pairs of {identifier} {decision}")
 
 
 def _decided(entry: Entry) -> None:

@@ -9,6 +9,7 @@ provenance.jsonl                          one line a conversation: where it came
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from attunement.config import DataSettings
-from attunement.curation.balance import over_share, split_of_groups
+from attunement.curation.balance import SPLITS, over_share, split_by_share, split_of_groups
 from attunement.curation.export import DatasetWriter, example_row, pair_of_candidate
-from attunement.curation.pairing import PairShard, candidate_of
+from attunement.curation.pairing import NOT_TO_LEARN, PairShard, candidate_of
 from attunement.curation.reading import conversation_of
 from attunement.curation.report import Tally
 from attunement.curation.review import REJECTED, Decision, Held, HeldWriter, content_key
@@ -31,12 +32,28 @@ from attunement.storage.files import atomic_write, canonical
 INCOHERENT, DUPLICATE_PAIR, OVER_SHARE = "incoherent", "duplicate_pair", "over_share"
 HELD, REJECTED_IN_REVIEW, UNREVIEWED = "held_for_review", "rejected_in_review", "released_unreviewed"
 NO_PAIRS, NO_PAIR_KEPT = "no_pairs", "no_pair_kept"
+MADE = ("generated_by", "provider", "concept_ids")
+MADE_OF = (
+    "scenario_id",
+    "category",
+    "profile",
+    "beats",
+    "prompt_sha256",
+    "model",
+    "scenario",
+    "client",
+    "personas",
+    "course",
+    "form",
+)
+"""Metadata of conversations that somebody or something wrote for training: one of the first, and what they were made from."""
 STEP_OF_REASON = {
     "empty_conversation": "select",
     "licence_not_allowed": "select",
     DUPLICATE: "select",
     WITHDRAWN: "select",
     NO_PAIRS: "pair",
+    NOT_TO_LEARN: "pair",
     "question_too_short": "pair",
     "answer_too_short": "pair",
     "answer_too_long": "pair",
@@ -86,10 +103,8 @@ class _Outcome:
 
 def assemble(steps: Steps, settings: DataSettings, out: Path) -> Tally:
     """Writes the dataset to `out` and returns the counts. Nothing is dropped silently: each row has an outcome."""
-    balanced = _balance(steps, settings)
-    kept_rows = _kept_rows(steps, balanced, settings)
-    split = split_of_groups(steps.selection.groups, steps.selection.numbers, kept_rows, settings)
     tally = Tally()
+    balanced, split = _balance(steps, settings, tally)
     with (
         DatasetWriter(out) as writer,
         atomic_write(out / "rejected.jsonl") as rejected,
@@ -157,30 +172,43 @@ def _held(row: Mapping[str, Any], judged: Judged, source: str, reasons: Sequence
     context = [text for _, text in pair.context]
     scores = {name: judged[name] for name in ("crisis", "danger", "unsafe", "bias", "coherence")}
     key = content_key(context, pair.question, pair.answer)
-    return Held(key, pair.pair_id, source, context, pair.question, pair.answer, list(dict.fromkeys(reasons)), scores)
+    told = list(dict.fromkeys(reasons))
+    return Held(key, pair.pair_id, source, context, pair.question, pair.answer, told, scores, pair.conversation_id)
 
 
-def _balance(steps: Steps, settings: DataSettings) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def available(steps: Steps, settings: DataSettings) -> Counter[str]:
+    """How many examples there are of each share, before the balance leaves any out."""
+    found: Counter[str] = Counter()
+    for place, shard in enumerate(steps.shards):
+        found[shard.read.file.share] += sum(1 for outcome in _judge(steps, place, None, settings) if outcome.reason is None)
+    return found
+
+
+def _balance(
+    steps: Steps, settings: DataSettings, tally: Tally
+) -> tuple[np.ndarray[Any, np.dtype[np.bool_]] | None, dict[int, str]]:
+    """Which pairs are over their share, and the split of each conversation (by running number) of which a pair is left."""
     total = steps.pair_starts[-1] + steps.shards[-1].rows if steps.shards else 0
     shares, keys = np.full(total, -1, dtype=np.int8), np.zeros(total, dtype=np.uint64)
+    members = np.full(total, -1, dtype=np.int64)
+    examples: dict[int, dict[int, int]] = {}
     for place, shard in enumerate(steps.shards):
         share = SHARES.index(shard.read.file.share)
         for i, outcome in enumerate(_judge(steps, place, None, settings)):
+            tally.waiting[SHARES[share]] += outcome.reason == HELD
             if outcome.reason is None:
-                shares[steps.pair_starts[place] + i] = share
-                keys[steps.pair_starts[place] + i] = int(outcome.pair["pair"]["pair_id"][2:], 16) ^ settings.seed
-    return over_share(shares, keys, settings)
-
-
-def _kept_rows(steps: Steps, balanced: np.ndarray[Any, np.dtype[np.bool_]], settings: DataSettings) -> list[int]:
-    return sorted(
-        {
-            steps.row_starts[place] + outcome.pair["row"]
-            for place in range(len(steps.shards))
-            for outcome in _judge(steps, place, balanced, settings)
-            if outcome.reason is None
-        }
-    )
+                number, member = steps.pair_starts[place] + i, steps.row_starts[place] + outcome.pair["row"]
+                shares[number], members[number] = share, member
+                keys[number] = int(outcome.pair["pair"]["pair_id"][2:], 16) ^ settings.seed
+                examples.setdefault(member, {})[share] = examples.get(member, {}).get(share, 0) + 1
+                tally.available[SHARES[share]] += 1
+    groups, numbers = steps.selection.groups, steps.selection.numbers
+    if settings.balance == "report":
+        return None, split_of_groups(groups, numbers, sorted(examples), settings)
+    split = split_by_share(groups, numbers, examples, settings)
+    splits = np.asarray([SPLITS.index(split[member]) if member >= 0 else -1 for member in members.tolist()], dtype=np.int8)
+    over = over_share(shares, keys, splits, settings.target_balance)
+    return over, {member: split[member] for member in np.unique(members[(members >= 0) & ~over]).tolist()}
 
 
 class _Story:
@@ -216,6 +244,7 @@ class _Story:
             "conversation_id": self.conversation_id,
             "origin": origin,
             "share": file.share,
+            **self._made_of(),
             "read_shard_sha256": self._shard.read.sha256,
             "group": self._id(self._steps.selection.groups.find(self._number)),
             "split": self._split,
@@ -236,6 +265,13 @@ class _Story:
                     **link,
                 }
             )
+
+    def _made_of(self) -> dict[str, Any]:
+        """Of a conversation that was made: by whom, and from which beats, course or concepts."""
+        told = self.conversation.metadata if self.conversation else {}
+        if not any(name in told for name in MADE):
+            return {}
+        return {"made_of": {name: told[name] for name in (*MADE, *MADE_OF) if name in told}}
 
     def _pair(self, outcome: _Outcome, writer: DatasetWriter, tally: Tally) -> dict[str, Any]:
         assert self.conversation is not None

@@ -36,7 +36,7 @@ conversations that their source groups stand in one split.
 
 ## Sources and licences
 {source_table}
-
+{made}
 ## Transformations
 1. read: {files} files; markup and white space cleaned, adjacent turns of one speaker joined
 2. select: empty conversations, licences that are not allowed{allow}, near-duplicates from Jaccard {threshold} of word
@@ -89,6 +89,7 @@ def write_card(report: Mapping[str, Any], files: Sequence[SourceFile], settings:
                     for name, row in report["sources"].items()
                 ],
             ),
+            made=_made(report["balance"]["shares"]),
             files=len(used),
             allow=f" (allowed: {', '.join(data.licence_allow)})" if data.licence_allow else "",
             threshold=data.near_duplicate_threshold,
@@ -114,6 +115,18 @@ def write_card(report: Mapping[str, Any], files: Sequence[SourceFile], settings:
             ),
         ),
     )
+
+
+def _made(shares: Mapping[str, Mapping[str, Any]]) -> str:
+    """A paragraph about what a full build made."""
+    made = {share: row["generated"] for share, row in shares.items() if row.get("generated", {}).get("conversations")}
+    if not made:
+        return ""
+    told = "; ".join(
+        f"{row['conversations']:,} {'questions' if share == 'knowledge' else 'conversations'} of {share} by {row['by']}"
+        for share, row in made.items()
+    )
+    return f"\nNobody has had these: made for this set were {told}.\n"
 
 
 def _unreviewed(count: int) -> str:

@@ -20,7 +20,9 @@ from attunement.quality.content_type import content_type
 from attunement.records import Conversation, from_dict, to_dict
 from attunement.storage.files import file_hash, read_json, read_jsonl, write_json, write_jsonl
 
-PAIR_VERSION = 2
+PAIR_VERSION = 3
+NOT_TO_LEARN = "not_to_learn"
+"""The answer is marked as one that no model may learn to give; it stays in the context of what follows."""
 LONG_QUESTION_WORDS = 8
 """Two conversations that ask the same thing in at least so many words stay in one split; shorter ones are small talk."""
 
@@ -79,10 +81,11 @@ def _rows(kept: dict[int, Conversation], settings: DataSettings) -> Iterator[dic
     row_of = {c.conversation_id: i for i, c in kept.items()}
     types = {c.conversation_id: c.source_type or content_type(c.turns) for c in kept.values()}
     for candidate in make_pairs(list(kept.values()), settings):
+        row = row_of[candidate.conversation_id]
         yield {
-            "row": row_of[candidate.conversation_id],
+            "row": row,
             "source_type": types[candidate.conversation_id],
-            "fault": first_fault(candidate, settings),
+            "fault": first_fault(candidate, settings) if kept[row].turns[candidate.turn].learn else NOT_TO_LEARN,
             "answer_words": len(candidate.answer.split()),
             "question_key": text_key(candidate.question),
             "question_words": len(candidate.question.split()),

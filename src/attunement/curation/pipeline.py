@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,13 +23,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from attunement.config import Settings, load_settings
-from attunement.curation.assembly import Steps, assemble
+from attunement.curation.assembly import Steps, assemble, available
 from attunement.curation.balance import SPLITS, split_of_groups
 from attunement.curation.card import write_card
 from attunement.curation.dedup import Groups, text_key
 from attunement.curation.export import DatasetWriter, example_row, pair_of_row
 from attunement.curation.manifest import Manifest, write_manifest
+from attunement.curation.mixture import BALANCE_TOLERANCE
 from attunement.curation.pairing import PairShard, duplicate_pairs, pair_shard
+from attunement.curation.parts import PARTS, Parts, facts_of, in_parts, source_files
 from attunement.curation.reading import ReadShard, read_shards
 from attunement.curation.report import Tally, quality_report, write_report
 from attunement.curation.review import HELD, ReviewQueue, read_held, sweep_edits
@@ -41,7 +42,7 @@ from attunement.embedding import Embedder
 from attunement.errors import DataError
 from attunement.quality.appropriateness import validate_by_rules
 from attunement.quality.panel import Judges
-from attunement.readers.files import SourceFile, discover
+from attunement.readers.files import SourceFile
 from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport
 from attunement.storage.files import JsonlSequence, content_hash, write_json
 from attunement.storage.sql import Store
@@ -51,8 +52,6 @@ T = TypeVar("T")
 
 MIN_SUCCESS_RATE = 0.99
 """The contract's: processing success rate of at least 99 %."""
-BALANCE_TOLERANCE = 0.02
-"""How far a share may be from its target in a dataset that was to be balanced."""
 QUESTION_TOLERANCE = 0.1
 """How far the share of contextual questions may be from the wanted one before the report calls it an issue."""
 
@@ -61,7 +60,8 @@ class DataPipeline:
     """The contract's data pipeline.
 
     `out` is where the dataset goes (default: a folder below the settings' home, named after the sources);
-    `preset='pixelated'` reads the contract's four source folders below each given path.
+    `preset='pixelated'` reads the contract's four source folders below each given path; `preset='full'` also what lies in
+    `out/sources`, which `parts` fills with what the given sources leave short (`attunement.curation.parts`).
     """
 
     def __init__(
@@ -70,12 +70,14 @@ class DataPipeline:
         out: Path | None = None,
         *,
         preset: str | None = None,
+        parts: Parts | None = None,
         embedder: Embedder | None = None,
         quiet: bool = True,
     ) -> None:
         self.settings = settings or load_settings().settings
         self.out = out
         self.preset = preset
+        self.parts = parts
         self.embedder = embedder or Embedder(self.settings.embedding)
         self.judges = Judges(self.embedder, self.settings.home.expanduser())
         self.quiet = quiet
@@ -94,11 +96,10 @@ class DataPipeline:
         workspace = Workspace(out)
         with workspace.locked(), self._progress() as progress:
             manifest = Manifest.load(out)
+            if self.parts is not None:
+                self._make_parts(self.parts, paths, workspace, manifest, progress, out)
             with self._timed("discover"):
-                # A dataset that lies among its sources must not read itself.
-                own = out.resolve()
-                files = [f for f in discover(paths, preset=self.preset) if not f.path.resolve().is_relative_to(own)]
-                files = [replace(f, skip_reason="is part of a dataset") if _in_dataset(f.path) else f for f in files]
+                files = source_files(paths, out, self.preset)
             skipped = [{"file": f.name, "reason": f.skip_reason} for f in files if f.skip_reason is not None]
             readable = [f for f in files if f.skip_reason is None]
             nothing = f"no conversations found in {', '.join(map(str, paths))}: {len(skipped)} files were passed over"
@@ -109,9 +110,11 @@ class DataPipeline:
             withdrawn = any(manifest.withdraws_file(f) for f in files)  # of all there was: an empty dataset is what is wanted
             if not withdrawn and (failure := _all_failed(reads)):
                 raise DataError(f"{nothing}, none could be read{failure}")
-            tally = self._run(reads, workspace, progress, out)
+            steps = self._steps(reads, workspace, progress)
+            with self._timed("assemble"):
+                tally = assemble(steps, self.settings.data, out)
             with self._timed("report"):
-                report = quality_report(tally, self.settings.data, skipped, self._min_coherence())
+                report = quality_report(tally, self.settings.data, skipped, self._min_coherence(), facts_of(out, self.preset))
                 write_report(report, out)
                 write_card(report, files, self.settings, out)
                 write_manifest(out, paths, self.preset, files, self.settings, manifest.withdrawals)
@@ -191,7 +194,22 @@ class DataPipeline:
 
     # --- the steps ----------------------------------------------------------------------------------
 
-    def _run(self, reads: list[ReadShard], workspace: Workspace, progress: Progress, out: Path) -> Tally:
+    def _make_parts(
+        self, parts: Parts, paths: list[Path], workspace: Workspace, manifest: Manifest, progress: Progress, out: Path
+    ) -> None:
+        """Counts what the given sources hold and has what they leave short made. What is worked out here is not done again."""
+        with self._timed("discover"):
+            given = [f for f in source_files(paths, out, self.preset) if f.skip_reason is None and not in_parts(f.path, out)]
+        if not given:
+            raise DataError(f"no conversations found in {', '.join(map(str, paths))}")
+        with self._timed("read"):
+            reads = self._read(given, workspace, manifest, progress)
+        there = available(self._steps(reads, workspace, progress), self.settings.data)
+        with self._timed("generate"):
+            task = progress.add_task("generate", total=None)
+            parts(there, out / PARTS, lambda: progress.advance(task))
+
+    def _steps(self, reads: list[ReadShard], workspace: Workspace, progress: Progress) -> Steps:
         settings = self.settings.data
         with self._timed("select"):
             selection = select(reads, settings)
@@ -204,12 +222,10 @@ class DataPipeline:
             duplicates = duplicate_pairs(pairs, row_starts, selection, settings)
         with self._timed("judge"):
             judged = list(self._track(progress, "judge", judge_shards(pairs, self.judges, workspace), len(pairs)))
-        with self._timed("assemble"):
-            looks = settings.review != "off" or bool(selection.marked)
-            decisions = self._queue().decisions() if looks else {}
-            starts = _starts([s.rows for s in pairs])
-            steps = Steps(pairs, row_starts, starts, selection, duplicates, judged, self._min_coherence(), decisions)
-            return assemble(steps, settings, out)
+        looks = settings.review != "off" or bool(selection.marked)
+        decisions = self._queue().decisions() if looks else {}
+        starts = _starts([s.rows for s in pairs])
+        return Steps(pairs, row_starts, starts, selection, duplicates, judged, self._min_coherence(), decisions)
 
     def _min_coherence(self) -> float:
         wanted = self.settings.data.min_coherence
@@ -293,11 +309,6 @@ def _all_failed(reads: Sequence[ReadShard]) -> str:
     if first["kind"] != "failure" or any(row["kind"] != "failure" for row in rows):
         return ""
     return f"; the first: {first['file']} ({first['locator']}) {first['error']}"
-
-
-def _in_dataset(path: Path) -> bool:
-    """Whether a file lies in a folder that a build made: what was made of conversations is no source of them."""
-    return any((folder / "manifest.json").is_file() and (folder / "provenance.jsonl").is_file() for folder in path.parents)
 
 
 def _starts(counts: Sequence[int]) -> list[int]:

@@ -16,7 +16,7 @@ from attunement.readers.files import ReadFailure, SourceFile, read
 from attunement.records import Conversation, from_dict, to_dict
 from attunement.storage.files import file_hash, read_json, read_jsonl, write_json, write_jsonl
 
-READ_VERSION = 4
+READ_VERSION = 5
 """Raised when readers give other records for the same bytes, so that old shards are made again."""
 
 

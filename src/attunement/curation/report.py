@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attunement.config import DataSettings
+from attunement.curation.mixture import mixture
 from attunement.curation.questions import Candidate
 from attunement.curation.scoring import Judged
 from attunement.curation.variety import Variety
@@ -39,6 +40,9 @@ class Tally:
     questions: Counter[str] = field(default_factory=Counter)
     content_types: Counter[str] = field(default_factory=Counter)
     shares: Counter[str] = field(default_factory=Counter)
+    train_shares: Counter[str] = field(default_factory=Counter)
+    available: Counter[str] = field(default_factory=Counter)
+    waiting: Counter[str] = field(default_factory=Counter)
     answer_words: Counter[str] = field(default_factory=Counter)
     histogram: Counter[int] = field(default_factory=Counter)
     rejected_histogram: Counter[int] = field(default_factory=Counter)
@@ -101,6 +105,7 @@ class Tally:
         self.questions[pair.question_type] += 1
         self.content_types[source_type] += 1
         self.shares[file.share] += 1
+        self.train_shares[file.share] += split == "train"
         if judged is not None and score is not None:
             source["score_total"] += score
             self.score_total += score
@@ -129,8 +134,14 @@ class Tally:
         return round(1 - self.total("failed") / came_in, 6) if came_in else 0.0
 
 
-def quality_report(tally: Tally, settings: DataSettings, skipped: list[dict[str, str]], min_coherence: float) -> dict[str, Any]:
-    """The report as plain data."""
+def quality_report(
+    tally: Tally,
+    settings: DataSettings,
+    skipped: list[dict[str, str]],
+    min_coherence: float,
+    generated: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The report as plain data. `generated` is what a full build made, by share."""
     kept = tally.total("pairs_kept")
     metrics = tally.metrics()
     sources = {}
@@ -165,6 +176,9 @@ def quality_report(tally: Tally, settings: DataSettings, skipped: list[dict[str,
             "contextual_share": metrics.contextual_share,
         },
         "content_types": dict(tally.content_types),
+        "balance": mixture(
+            settings, tally.available, {"kept": tally.shares, "train": tally.train_shares}, tally.waiting, generated or {}
+        ),
         "source_distribution": {
             share: {
                 "examples": tally.shares[share],

@@ -67,6 +67,7 @@ class Held:
     answer: str
     reasons: Sequence[str]
     scores: Mapping[str, Any]
+    conversation_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,32 @@ class ReviewQueue:
             )
             connection.execute(_entries.update().where(_entries.c.hash == key).values(status=decision))
         return self.find(key)
+
+    def decide_conversation(
+        self, conversation_id: str, decision: str, *, who: str, why: str, again: bool = False
+    ) -> Sequence[Entry]:
+        """Accepts or rejects every pair of a conversation (`c-...`) that a dataset holds, each with a decision of its own.
+
+        Pairs that are decided already stay as they are, unless `again`. Raises `DataError` when no dataset holds such a
+        conversation, more than one begins so, or nothing of it is open.
+        """
+        held: dict[str, set[str]] = {}
+        for dataset in self._datasets():
+            for pair in read_held(Path(dataset)):
+                if pair.conversation_id.startswith(conversation_id):
+                    held.setdefault(pair.conversation_id, set()).add(pair.hash)
+        if len(held) != 1:
+            what = "more than one conversation begins" if held else "no dataset holds pairs of a conversation that begins"
+            raise DataError(f"{what} with '{conversation_id}': attune review show ID  names that of an entry")
+        ((name, hashes),) = held.items()
+        open_ones = [e for e in self.list() if e.hash in hashes and (again or e.status == PENDING)]
+        if not open_ones:
+            raise DataError(f"all {len(hashes)} pairs of {name} were decided on before: decide anew with --again")
+        return [self.decide(entry.hash, decision, who=who, why=why, again=again) for entry in open_ones]
+
+    def _datasets(self) -> Sequence[str]:
+        with self._store.begin() as connection:
+            return list(connection.execute(sa.select(_places.c.dataset).distinct().order_by(_places.c.dataset)).scalars())
 
     def open_to_decide(self, identifier: str, again: bool = False) -> Entry:
         """The entry, as `find`. Raises `DataError` when `decide` would, for it is decided already."""

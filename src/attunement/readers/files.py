@@ -80,7 +80,7 @@ def discover(paths: Sequence[Path], *, preset: str | None = None) -> list[Source
 
 def _preset_folders(paths: Sequence[Path], preset: str) -> list[Path]:
     if preset != "pixelated":
-        raise DataError(f"there is no preset '{preset}': the only one is 'pixelated'")
+        raise DataError(f"there is no preset '{preset}': they are 'full' and 'pixelated'")
     folders = [root / folder for root in paths for folder in PIXELATED if (root / folder).is_dir()]
     if not folders:
         raise DataError(f"none of {', '.join(PIXELATED)} exists below {', '.join(map(str, paths))}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from attunement.readers.decoding import Found, Unreadable, encoding_of, head_of, lines
 from attunement.readers.sets import FileRecipe, fill
-from attunement.readers.shapes import spoken_of, turn_columns
+from attunement.readers.shapes import said, spoken_of, turn_columns
 from attunement.readers.turns import Spoken, clean, detokenise, transcript
 from attunement.records import REVIEW_MARK, REVIEW_REASONS
 
@@ -106,7 +106,7 @@ def _dialog(item: Found, recipe: FileRecipe) -> Found:
     turns = record.get(recipe.turns) if isinstance(record, Mapping) else None
     if not isinstance(turns, list):
         return Found(item.locator, error=f"has no list '{recipe.turns}'")
-    spoken = [(str(t.get(recipe.speaker, "")), str(t.get(recipe.text) or ""), None) for t in turns if isinstance(t, Mapping)]
+    spoken = [said(t, str(t.get(recipe.speaker, "")), str(t.get(recipe.text) or "")) for t in turns if isinstance(t, Mapping)]
     return _made(item, spoken, record, recipe)
 
 
@@ -191,12 +191,16 @@ def _pair_lines(path: Path, recipe: FileRecipe, longest: int) -> Iterator[Found]
 
 
 def _made(item: Found, spoken: Sequence[Spoken], record: Mapping[str, Any], recipe: FileRecipe) -> Found:
-    tidy = [(name, clean(detokenise(text) if recipe.detokenise else text), at) for name, text, at in spoken]
+    tidy = [_with_text(row, clean(detokenise(row[1]) if recipe.detokenise else row[1])) for row in spoken]
     tidy = [row for row in tidy if row[1]]
     metadata = {k: _plain(record[k]) for k in (*recipe.metadata, *META_KEYS) if _is_plain(record.get(k))}
     if recipe.group:
         metadata["group"] = fill(recipe.group, record)
     return Found(item.locator, {"spoken": tidy, "metadata": metadata})
+
+
+def _with_text(row: Spoken, text: str) -> Spoken:
+    return (row[0], text, row[2], row[3]) if len(row) == 4 else (row[0], text, row[2])
 
 
 def _is_plain(value: Any) -> bool:

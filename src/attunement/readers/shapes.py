@@ -87,11 +87,17 @@ def _turn(item: Any) -> Spoken | None:
     if str(item.get("type", "")).casefold() in ROLE_OF_NAME:  # LangChain: {"type": "human", "data": {"content": ...}}
         data = item["data"] if isinstance(item.get("data"), Mapping) else item
         if "content" in data:
-            return str(item["type"]), clean(_content(data["content"])), None
+            return said(item, str(item["type"]), clean(_content(data["content"])))
     speaker, text = first(item, SPEAKER_KEYS), first(item, TEXT_KEYS)
     if speaker is None or text is None:
         return None
-    return str(item[speaker]), clean(_content(item[text])), None
+    return said(item, str(item[speaker]), clean(_content(item[text])))
+
+
+def said(turn: Mapping[str, Any], speaker: str, text: str) -> Spoken:
+    """What `turn` says, marked where it has `"learn": false` (or 0, or "no")."""
+    marked = str(turn.get("learn", "")).strip().casefold() in ("false", "0", "no")
+    return (speaker, text, None, False) if marked else (speaker, text, None)
 
 
 def first(row: Mapping[str, Any], keys: Sequence[str]) -> str | None:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from attunement.records import Turn
 
-Spoken = tuple[str, str, float | None]
-"""Speaker's name as the source has it, text, start in seconds if known."""
+Spoken = tuple[str, str, float | None] | tuple[str, str, float | None, bool]
+"""Speaker's name as the source has it, text, start in seconds if known; a fourth, False, where no model may learn to say it."""
 
 _NAMES = {
     "client": "client patient seeker user human usr speaker help-seeker helpseeker person customer prompter host interviewer "
@@ -94,9 +94,9 @@ def to_turns(spoken: Iterable[Spoken], roles: Mapping[str, str] | None = None) -
     """
     given = {k.casefold(): v for k, v in (roles or {}).items()}
     spoken = [row for row in spoken if row[1]]
-    told = {bare_name(name): name for name, _, _ in reversed(spoken)}
-    rows = [(bare_name(name), text, at) for name, text, at in spoken]
-    names = list(dict.fromkeys(name for name, _, _ in rows))
+    told = {bare_name(row[0]): row[0] for row in reversed(spoken)}
+    rows = [(bare_name(row[0]), row[1], row[2], row[3] if len(row) == 4 else True) for row in spoken]
+    names = list(dict.fromkeys(row[0] for row in rows))
     table: dict[str, str] = {}
     for name in names:
         key = name.casefold()
@@ -108,11 +108,12 @@ def to_turns(spoken: Iterable[Spoken], roles: Mapping[str, str] | None = None) -
     if len(talking) == 1 and talking[0].casefold() not in given:
         table[talking[0]] = "narrator"
     out: list[Turn] = []
-    for name, text, at in rows:
+    for name, text, at, learn in rows:
         if out and out[-1].role == table[name] and out[-1].speaker == name:
-            out[-1] = Turn(out[-1].role, f"{out[-1].text}\n{text}", name, out[-1].start_seconds)
+            last = out[-1]
+            out[-1] = Turn(last.role, f"{last.text}\n{text}", name, last.start_seconds, last.learn and learn)
         else:
-            out.append(Turn(table[name], text, name, at))
+            out.append(Turn(table[name], text, name, at, learn))
     return out
 
 

@@ -24,6 +24,9 @@ from attunement.sources.scenarios import FACTORS
 from attunement.storage.files import exclusive, file_hash, read_json, write_json, write_jsonl, write_text
 
 KEPT = (
+    "scenario_id",
+    "profile",
+    "beats",
     "category",
     "difficulty_level",
     "expected_challenges",
@@ -128,6 +131,8 @@ def _row(conversation: Conversation) -> dict[str, Any]:
         "source": SOURCE,
         "scenario_id": conversation.origin.locator,
         "licence": conversation.origin.licence,
-        "turns": [{"role": turn.role, "text": turn.text} for turn in conversation.turns],
+        "turns": [
+            {"role": turn.role, "text": turn.text, **({} if turn.learn else {"learn": False})} for turn in conversation.turns
+        ],
         **conversation.metadata,
     }

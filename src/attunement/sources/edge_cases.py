@@ -153,7 +153,7 @@ class EdgeCaseGenerator:
                 yield best
 
     def _reviewed(self, made: Sequence[Made]) -> list[Conversation]:
-        talks = [[Turn(role, text) for role, text in one.talk] for one in made]
+        talks = [_turns(one) for one in made]
         reviews = review_all(self.judges, talks, [self.categories[one.prompt.category] for one in made])
         return [self._conversation(one, turns, review) for one, turns, review in zip(made, talks, reviews, strict=True)]
 
@@ -183,6 +183,12 @@ class EdgeCaseGenerator:
         }
         identity = "c-" + content_hash([NAME, self.name, prompt.prompt_id, said])[:16]
         return Conversation(identity, tuple(turns), origin, "edge_case", "edge_case", metadata)
+
+
+def _turns(made: Made) -> list[Turn]:
+    """The turns of `made`; a written beat's slip is marked, so that no model learns to make it."""
+    slips = {2 * place + 1 for place, step in enumerate(made.steps) if not step.beat.learn}
+    return [Turn(role, text, learn=place not in slips) for place, (role, text) in enumerate(made.talk)]
 
 
 def spread(prompts: Sequence[EdgeCasePrompt], most: int) -> list[EdgeCasePrompt]:

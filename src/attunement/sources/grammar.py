@@ -48,7 +48,7 @@ class Profile(_Read):
 
 
 class Beat(_Read):
-    """A moment. Without `profiles` everybody could say it."""
+    """A moment. Without `profiles` everybody could say it; without `learn` the therapist's turn is a slip that the talk mends."""
 
     id: str
     stage: Stage
@@ -57,6 +57,7 @@ class Beat(_Read):
     client: list[str] = Field(min_length=1)
     therapist: list[str] = Field(min_length=1)
     after: list[str] = []
+    learn: bool = True
 
     def fits(self, profile: str, course: str) -> bool:
         return course in self.courses and (self.profiles is None or profile in self.profiles)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attunement.records import Conversation, Origin, Turn
+from attunement.sources import licences
 from attunement.sources.concepts import Concept
 from attunement.sources.knowledge_examples import KnowledgeQuestion, untraced
 from attunement.storage.files import canonical, content_hash, write_jsonl, write_text
@@ -19,16 +20,12 @@ from attunement.storage.files import canonical, content_hash, write_jsonl, write
 SYSTEM = "You are an experienced supervisor. A trainee therapist asks about psychology; answer briefly and exactly."
 """Keeps the voice of these answers apart from how the model speaks to a client."""
 FILE = "knowledge.jsonl"
-_SHARE_ALIKE = ("CC-BY-SA", "GPL", "ODBL")
-_CLOSED = ("-NC", "-ND")
+_STRICTER = ("R", "SA", "NC", "N")
 
 
 def licence_class(licence: str) -> str:
-    """R may be redistributed, SA share-alike, NC not commercial or not to be changed (docs/sources.md)."""
-    name = licence.upper()
-    if any(part in name for part in _CLOSED):
-        return "NC"
-    return "SA" if any(part in name for part in _SHARE_ALIKE) else "R"
+    """The strictest class of the licences that `licence` joins: what is not known allows nothing (`licences.licence_class`)."""
+    return max((licences.licence_class(part) for part in licence.split(" AND ")), key=_STRICTER.index)
 
 
 def row_of(question: KnowledgeQuestion, concepts: Mapping[str, Concept], score: float) -> dict[str, Any]:

@@ -25,12 +25,13 @@ def run(
     count: int = DEFAULT_COUNT,
     seed: int = 17,
     told: Callable[[], object] = lambda: None,
+    judges: Judges | None = None,
 ) -> dict[str, Any]:
     """Makes the dialogues and writes them to `out`; returns the report. Without `provider` they come from the written scenarios.
 
     Raises `DataError` for files that cannot be used or an unknown persona, `ServiceError` where the provider gives nothing.
     """
-    judges = Judges(Embedder(settings.embedding), settings.home.expanduser())
+    judges = judges or Judges(Embedder(settings.embedding), settings.home.expanduser())
     trainer = DualPersonaTrainer(judges, provider, own=own, count=count, seed=seed, told=told)
     material = persona_scenarios.scenarios(own, trainer.clients)
     trainer.generate_persona_dialogues(chosen(trainer.personas, names), list(material.values()))

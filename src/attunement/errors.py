@@ -13,7 +13,7 @@
             └── BudgetError         what a run may cost is spent
 
 Exit codes of `attune`: 0 done; 1 a bug (a traceback is worth reporting); 2 wrong usage; 3 a `UserError`;
-4 done, but some input failed (only with `--strict`); 130 interrupted by Ctrl-C.
+4 done, but some input failed (only with `--strict`); 130 interrupted by Ctrl-C, a training also by SIGTERM.
 """
 
 EXIT_BUG = 1

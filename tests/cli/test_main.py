@@ -54,9 +54,9 @@ def wait_until(done: Callable[[], bool], process: subprocess.Popen[str]) -> None
         time.sleep(0.02)
 
 
-def interrupt(process: subprocess.Popen[str]) -> list[str]:
-    """The lines on standard error of a command that Ctrl-C ends."""
-    process.send_signal(signal.SIGINT)
+def interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> list[str]:
+    """The lines on standard error of a command that Ctrl-C, or another signal, ends."""
+    process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     return told.splitlines()
@@ -75,13 +75,16 @@ def test_an_interrupted_build_says_that_it_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_interrupted_training_says_that_it_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    for command in (["run", "--data", tiny_dataset, "--out", run, "--json", *ENDLESS], ["resume", run, "--json"]):
+    first, second = ["run", "--data", tiny_dataset, "--out", run, "--json", *ENDLESS], ["resume", run, "--json"]
+    for command, number in ((first, signal.SIGINT), (second, signal.SIGTERM)):
         log = run / "metrics.jsonl"
         before = log.read_bytes().count(b"\n") if log.exists() else 0
         with running("--debug", "train", *command) as process:
             wait_until(lambda: log.exists() and log.read_bytes().count(b"\n") > before, process)  # noqa: B023
-            assert interrupt(process) == [GOES_ON]
-        assert read_json(run / "run.json")["status"] == "interrupted"
+            assert interrupt(process, number) == [GOES_ON]
+        state = read_json(run / "run.json")
+        assert state["status"] == "interrupted" and state["step"] == log.read_bytes().count(b"\n")
+        assert (run / "checkpoints" / state["last"] / "checksums.json").is_file()
 
 
 def test_an_interrupted_talk_just_ends(tiny_run: Path) -> None:

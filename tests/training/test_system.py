@@ -108,23 +108,24 @@ def test_a_killed_run_ends_with_the_same_weights(tiny_run: Path, tiny_dataset: P
     goes_on_to_the_same_weights(run, tiny_run, tiny_dataset)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_with_the_same_weights(
-    tiny_run: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, tiny_run: Path, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real SIGINT, in the ninth step (two micro-batches each): it is finished and kept, then the call ends."""
+    """A real signal, in the ninth step (two micro-batches each): it is finished and kept, then the call ends."""
     run = tmp_path / "run"
     system = TrainingSystem(run)
 
     def interrupt(call: int) -> None:
         if call == 17:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     failing(system.initialize_model(TINY_MODEL), interrupt, monkeypatch)
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         system.train(dataset_of(tiny_dataset), TINY_TRAINING)
     left = read_json(run / "run.json")
-    assert (left["status"], left["step"]) == ("interrupted", 9) and signal.getsignal(signal.SIGINT) is handler
+    assert (left["status"], left["step"]) == ("interrupted", 9) and signal.getsignal(number) is handler
     assert events_of(run) == [("interrupted", 9)]
     goes_on_to_the_same_weights(run, tiny_run, tiny_dataset)
 

@@ -118,7 +118,7 @@ def command_line(app: typer.Typer) -> str:
         "`attune NOUN VERB`. Every command has `--help`; `attune --debug ...` shows the traceback of an error.",
         "",
         "Exit codes: 0 done; 1 a bug (its traceback is worth reporting); 2 wrong usage; 3 something that you can mend,",
-        "told in one line; 4 done, but some input could not be read (only with `--strict`); 130 interrupted by Ctrl-C.",
+        "told in one line; 4 done, but some input could not be read (only with `--strict`); 130 interrupted by Ctrl-C, a training also by SIGTERM.",
     ]
     for name, function in sorted(commands(app), key=lambda pair: pair[0]):
         rows = list(_parameters(function))

@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from attunement.storage.files import atomic_write
 from attunement.training.board import Board
 from attunement.training.data import Batch
 from attunement.training.recovery import Adjusted, Events, LossGuard
+from attunement.training.signals import Signals
 
 ALL_DONE, OUT_OF_TIME = "all steps done", "the training window is over"
 """Why a run ended, beside patience."""
@@ -146,7 +147,7 @@ class Journal(lightning.Callback):
     """Writes down what happens and decides when it is over.
 
     `validate` gives the validation loss in nats, None without validation data; `save(tuning, epoch)` writes a
-    checkpoint; `interrupted` fills when a signal asks to stop.
+    checkpoint; `signals` notes when one asks to stop.
     """
 
     def __init__(
@@ -155,12 +156,12 @@ class Journal(lightning.Callback):
         *,
         validate: Callable[[], float | None],
         save: Callable[[Tuning, int], None],
-        interrupted: Sequence[int],
+        signals: Signals,
         progress: Progress,
         board: Board | None = None,
     ) -> None:
         self._log = run_dir / "metrics.jsonl"
-        self._validate, self._save, self._interrupted, self._progress = validate, save, interrupted, progress
+        self._validate, self._save, self._signals, self._progress = validate, save, signals, progress
         self._board = board
         # One bar, however often the run goes back to a checkpoint.
         self._task = progress.tasks[0].id if progress.tasks else progress.add_task("train")
@@ -173,6 +174,9 @@ class Journal(lightning.Callback):
         self._before, self._started, self._last = module.position.elapsed_seconds, time.monotonic(), time.monotonic()
         self._progress.update(self._task, total=module.plan.total, completed=module.position.step)
         self._forget_after(module.position.step)
+
+    def on_train_start(self, trainer: Any, pl_module: lightning.LightningModule) -> None:
+        self._signals.listen()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -195,9 +199,9 @@ class Journal(lightning.Callback):
                 position.stopped = f"no improvement in {config.early_stopping_patience} validations"
             elif over:
                 position.stopped = OUT_OF_TIME if position.step < plan.total else ALL_DONE
-        elif self._interrupted:
+        elif self._signals:
             self._keep(module)
-        trainer.should_stop = bool(position.stopped or self._interrupted)
+        trainer.should_stop = bool(position.stopped or self._signals)
         self._write({**to_dict(metrics), **module.last})
         self._last = time.monotonic()
 

@@ -38,7 +38,7 @@ from attunement.training.loop import ALL_DONE, Position
 from attunement.training.pairs import Pair, encode_pair, read_pairs, split
 from attunement.training.plot import draw_preference, write_page
 from attunement.training.recovery import Divergence
-from attunement.training.system import noted_signals
+from attunement.training.signals import Signals
 from attunement.training.trl_trainers import Watch, require_trl, steps_of, tune
 from attunement.training.unfinished import METRICS, Unfinished
 
@@ -177,15 +177,15 @@ class PreferenceTuning:
             with open(unfinished.folder / METRICS, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
-        with noted_signals() as interrupted, bar as progress:
-            watch = Watch(write, check, interrupted)
+        with Signals() as signals, bar as progress:
+            watch = Watch(write, check, signals)
             try:
                 steps = tune(
                     model, tokenizer, material.learned, self.settings, progress=progress, unfinished=unfinished, watch=watch
                 )
             except Divergence as error:
                 raise _diverged(str(error)) from error
-        if interrupted:
+        if signals:
             log.warning("interrupted at step %d: the same command goes on from there", steps)
             raise KeyboardInterrupt
         return steps

@@ -18,11 +18,8 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +41,7 @@ from attunement.training.loop import OUT_OF_TIME, Journal, Plan, Position, Tunin
 from attunement.training.mixture import Mixture
 from attunement.training.plot import draw_loss, draw_routing, write_page
 from attunement.training.recovery import RATE_CUT, Adjusted, Divergence, Events, is_out_of_memory
+from attunement.training.signals import Signals
 
 log = logging.getLogger("attunement.training")
 
@@ -145,7 +143,7 @@ class TrainingSystem:
             Console(stderr=True, highlight=False).print(f"  schedule: {plan.told(config)}", soft_wrap=True)
         if config.gradient_checkpointing:
             model.enable_checkpointing()
-        with noted_signals() as interrupted, self._progress() as progress:
+        with Signals() as signals, self._progress() as progress:
             while True:
                 tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events, draws_domains=draws_domains)
                 batches.first_step = self._position.step
@@ -154,7 +152,7 @@ class TrainingSystem:
                     self.run_dir,
                     validate=lambda: self._validation_loss(model, held_out, batches.micro_batch_size, config.micro_batch_tokens),
                     save=self._save,
-                    interrupted=interrupted,
+                    signals=signals,
                     progress=progress,
                     board=(board := Board(self.run_dir, self._position.step) if config.tensorboard else None),
                 )
@@ -167,9 +165,9 @@ class TrainingSystem:
                 finally:
                     if board:
                         board.close()
-        if interrupted:
+        if signals:
             self._write_state("interrupted")
-            self._events.write("interrupted", self._position.step, "a checkpoint was written", signal=interrupted[0])
+            self._events.write("interrupted", self._position.step, "a checkpoint was written", signal=signals.caught)
             raise KeyboardInterrupt
         return self._finish(tuning, batches, held_out)
 
@@ -232,6 +230,7 @@ class TrainingSystem:
 
     def _fit(self, tuning: Tuning, journal: Journal, batches: StepBatches) -> None:
         import lightning
+        from lightning.pytorch.utilities.exceptions import SIGTERMException
 
         if tuning.position.step >= tuning.plan.total or tuning.position.stopped:
             return
@@ -253,7 +252,8 @@ class TrainingSystem:
             warnings.simplefilter("ignore")  # Lightning's advice on workers and on the length of the loader
             if tuning.position.step:
                 tuning.on_train_start = lambda: self._checkpoints.restore(tuning)  # type: ignore[method-assign]
-            trainer.fit(tuning, loader)
+            with suppress(SIGTERMException):  # of a SIGTERM before the first step, which `signals` has noted as well
+                trainer.fit(tuning, loader)
         tuning.model.eval()
 
     def _save(self, tuning: Tuning, epoch: int) -> None:
@@ -311,26 +311,3 @@ class TrainingSystem:
             TimeRemainingColumn(),
         )
         return Progress(*columns, console=Console(stderr=True), disable=self.quiet)
-
-
-@contextmanager
-def noted_signals() -> Iterator[list[int]]:
-    """Inside the block the first SIGINT or SIGTERM is noted in the list; a second one ends the process at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-
-    def note(number: int, frame: Any) -> None:
-        caught.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    for each in before:
-        signal.signal(each, note)
-    try:
-        yield caught
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from attunement.model.experts import ExpertFeedForward
 from attunement.model.moe_lora import MoEModel
 from attunement.training.pairs import SIDES, Pair
 from attunement.training.recovery import Divergence
+from attunement.training.signals import Signals
 from attunement.training.unfinished import Unfinished, put_adapter, put_generators, put_optimizer
 
 WARM_UP_SHARE = 0.1
@@ -47,12 +48,12 @@ def require_trl() -> None:
 
 @dataclass(frozen=True)
 class Watch:
-    """What looks on: `write` takes one row a step, `check` gives figures for the row before a checkpoint, `interrupted` fills
-    when a signal asks to stop, which is done after a checkpoint."""
+    """What looks on: `write` takes one row a step, `check` gives figures for the row before a checkpoint, `signals` tell
+    when to stop, which is done after a checkpoint."""
 
     write: Callable[[Row], None]
     check: Callable[[], Row]
-    interrupted: Sequence[int] = ()
+    signals: Signals = field(default_factory=Signals)
 
 
 def tune(
@@ -249,7 +250,7 @@ class _Told(TrainerCallback):  # type: ignore[misc]
         return found
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._watch.interrupted:
+        if self._watch.signals:
             control.should_save = control.should_training_stop = True
 
 

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
@@ -212,6 +212,17 @@ class TrainingSettings(Section):
     )
     gradient_clip: float = Field(_TRAINING.gradient_clip, gt=0, description="Largest gradient norm.")
     seed: int = Field(_TRAINING.seed, description="Seed of initialisation, order and dropout.")
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="Processes on this machine, one a GPU (without a GPU, on the CPU); `auto` takes all GPUs. "
+        "Under torchrun or SLURM theirs count.",
+    )
+    nodes: int = Field(_TRAINING.nodes, ge=1, description="Machines that train together; the command runs on each.")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="With several processes: `ddp` gives each the whole base, `fsdp` a part of it; `auto` takes `fsdp` where the base "
+        "fills more than half of a GPU.",
+    )
 
     def build(self) -> TrainingConfig:
         return TrainingConfig(**self.model_dump())

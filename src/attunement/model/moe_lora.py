@@ -205,11 +205,6 @@ class MoEModel(nn.Module):
         """The base's decoder layers."""
         return list(self._layers)
 
-    @property
-    def is_sparse(self) -> bool:
-        """Whether the base was a Mixture of Experts already."""
-        return self._sparse is not None
-
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Adapters and routers, in the order of their names."""
         return [parameter for _, parameter in self.named_trainable()]

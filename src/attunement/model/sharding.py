@@ -12,18 +12,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from attunement.errors import ModelError
 from attunement.model.moe_lora import MoEModel
 
 
 def split_base(model: MoEModel, device: torch.device) -> None:
     """Splits `model.base`, wherever it lies, over the devices of all processes; the rest of `model` moves to `device`.
 
-    All processes call it with the same weights, and run the model equally often from then on. Raises `ModelError` for a base that
-    is sparse already: PEFT adds its factors to weights, which are not whole here.
+    All processes call it with the same weights, and run the model equally often from then on.
     """
-    if model.is_sparse:
-        raise ModelError("a base that is a sparse Mixture of Experts cannot be split: take training.strategy=ddp")
     kept = set(model.trainable_parameters())
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
     for module in (*model.layers, model.base):

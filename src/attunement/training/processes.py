@@ -7,6 +7,7 @@ a step, so that the step is that of one process. What is said over the network a
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +60,10 @@ class Processes:
 
     @classmethod
     def found(cls) -> Processes:
-        """Those that a launcher started: torchrun and its like, and SLURM's, LSF's and MPI's as Lightning reads them."""
+        """Those that a launcher started: torchrun and its like, and SLURM's, LSF's and MPI's as Lightning reads them.
+
+        Raises `ConfigError` for what Lightning does not support of them.
+        """
         from lightning.fabric.plugins.environments.lsf import LSFEnvironment
         from lightning.fabric.plugins.environments.mpi import MPIEnvironment
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -67,7 +71,13 @@ class Processes:
         if all(name in os.environ for name in LAUNCHED):
             return cls(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
         for kind in (SLURMEnvironment, LSFEnvironment, MPIEnvironment):
-            if kind.detect() and (place := kind()).world_size() > 1:
+            if not kind.detect():
+                continue
+            try:
+                place = kind()
+            except RuntimeError as error:
+                raise ConfigError(str(error)) from error
+            if place.world_size() > 1:
                 told = (place.global_rank(), place.world_size(), place.main_address, place.main_port)
                 os.environ.update(zip(LAUNCHED, map(str, told), strict=True))
                 return cls(place.global_rank(), place.world_size(), place.local_rank())
@@ -84,6 +94,8 @@ class Processes:
 
     def connect(self, device: torch.device) -> None:
         """Meets the others: NCCL between GPUs, gloo between CPUs. Raises `ModelError` where they do not come."""
+        if not self.first:
+            logging.getLogger("attunement").setLevel(logging.ERROR)  # the first says what all see
         if not self.several or distributed.is_initialized():
             return
         if device.type == "cuda":
@@ -99,6 +111,7 @@ class Processes:
         self._connected = True
 
     def close(self) -> None:
+        """Parts after all is done. After a failure it is left out: where a process is gone this may wait for it."""
         if self._connected:
             distributed.destroy_process_group()
             self._connected = False

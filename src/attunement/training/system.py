@@ -104,6 +104,7 @@ class TrainingSystem:
         """
         model = self._model or self.initialize_model(ModelConfig())
         if self._starts_workers(config):
+            self._model = None  # unless the caller holds it, the first worker needs its place
             return self._train_in_workers(model.config, dataset, config)
         busy = f"another training runs in {self.run_dir}: wait for it or choose another --out"
         processes, self._events.silent = self.processes, not self.processes.first
@@ -111,15 +112,13 @@ class TrainingSystem:
             processes.connect(self._device)
             with ExitStack() as held:
                 processes.told(lambda: held.enter_context(exclusive(self.run_dir / ".lock", busy)))
-                if done := self._found(model.config, config, dataset):
-                    return done
-                return self._train(model, dataset, config)
+                trained = self._found(model.config, config, dataset) or self._train(model, dataset, config)
+            processes.close()
+            return trained
         except RuntimeError as error:
             if processes.lost(error):
                 raise LostProcessError(error) from error
             raise
-        finally:
-            processes.close()
 
     def save_checkpoint(self, model: MoEModel, epoch: int) -> Path:
         """Writes a checkpoint of `model`, whole or not at all; during training with all that a resume needs."""
@@ -322,9 +321,10 @@ class TrainingSystem:
             return
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = lightning.Trainer(
-            accelerator="gpu" if self._device.type == "cuda" else "cpu",
+            accelerator="gpu" if tuning.model.device.type == "cuda" else "cpu",
             # To Lightning each process is one alone: what several tell each other is in `processes`, once a step.
-            strategy=SingleDeviceStrategy(self._device),
+            strategy=SingleDeviceStrategy(tuning.model.device),
+            devices=1,
             plugins=[LightningEnvironment()],
             max_epochs=1,
             max_steps=-1,

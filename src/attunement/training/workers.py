@@ -26,6 +26,7 @@ from attunement.training.signals import Signals
 
 EXIT_RESTART, EXIT_LOST = 75, 76
 """Of a worker: all must start again; another one is gone."""
+WORKER = (sys.executable, "-m", "attunement.training.workers")
 GRACE_SECONDS = 10.0
 """How long the others have once one has failed; what the first is writing then is whole or not there."""
 LOOK_SECONDS = 0.05
@@ -81,9 +82,7 @@ def _run_once(task: Mapping[str, Any], errors: Path, places: Sequence[Mapping[st
     """The exit codes of all processes by rank, in the order in which they ended."""
     # Sessions of their own: the terminal's Ctrl-C reaches this process only, which passes it on once.
     workers = {
-        int(place["RANK"]): subprocess.Popen(
-            [sys.executable, "-m", "attunement.training.workers"], stdin=subprocess.PIPE, env=place, start_new_session=True
-        )
+        int(place["RANK"]): subprocess.Popen(WORKER, stdin=subprocess.PIPE, env=place, start_new_session=True)  # noqa: S603
         for place in places
     }
     codes: dict[int, int] = {}

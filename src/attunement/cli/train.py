@@ -13,7 +13,7 @@ from rich.table import Table
 from attunement.cli import prefer
 from attunement.cli.options import AsJson, Overrides, Recipe, Runs
 from attunement.config import load_settings
-from attunement.errors import DataError
+from attunement.errors import ConfigError, DataError
 from attunement.storage.files import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tune a base model into a Mixture of LoRA experts.")
@@ -61,7 +61,9 @@ def resume(
         TrainingSystem(run_dir).extend(hours)
     seen = read_json(run_dir / "dataset.json")
     settings = load_settings().settings
-    places = {"devices": devices if devices == "auto" else int(devices)} if devices else {}
+    if devices not in ("", "auto") and not (devices.isdigit() and int(devices)):
+        raise ConfigError(f"--devices is a number from 1 or 'auto', not '{devices}'")
+    places = {"devices": int(devices) if devices.isdigit() else devices} if devices else {}
     training = settings.training.__class__(**{**kept["training"], **places})
     sections = {"model": settings.model.__class__(**kept["model"]), "training": training}
     test = Path(seen["test"]) if "test" in seen else None

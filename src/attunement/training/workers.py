@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,12 @@ def train_in_workers(
             pass  # how often, the run itself counts (`training.max_retries`)
         if signals or EXIT_INTERRUPTED in codes.values():
             raise KeyboardInterrupt
-        cause = next(((rank, code) for rank, code in codes.items() if code and code != EXIT_LOST), None)
-        cause = cause or next(((rank, code) for rank, code in codes.items() if code), None)
-        if cause:
-            raise _told(*cause, errors=Path(errors), run_dir=run_dir)
+        failed = [rank for rank, code in codes.items() if code]
+        if failed:  # a process that was just told to end is the cause only where there is no other
+            rank = min(
+                failed, key=lambda rank: (codes[rank] == EXIT_LOST, codes[rank] > 0 and not (Path(errors) / str(rank)).is_file())
+            )
+            raise _told(rank, codes[rank], errors=Path(errors), run_dir=run_dir)
 
 
 def _places(devices: int, nodes: int) -> list[dict[str, str]]:
@@ -79,7 +82,7 @@ def _free_port() -> int:
 
 
 def _run_once(task: Mapping[str, Any], errors: Path, places: Sequence[Mapping[str, str]], signals: Signals) -> dict[int, int]:
-    """The exit codes of all processes by rank, in the order in which they ended."""
+    """The exit codes of all processes by rank, in the order in which they ended; of those that were ended here, `EXIT_LOST`."""
     # Sessions of their own: the terminal's Ctrl-C reaches this process only, which passes it on once.
     workers = {
         int(place["RANK"]): subprocess.Popen(WORKER, stdin=subprocess.PIPE, env=place, start_new_session=True)  # noqa: S603
@@ -90,12 +93,13 @@ def _run_once(task: Mapping[str, Any], errors: Path, places: Sequence[Mapping[st
     try:
         for rank, worker in workers.items():
             assert worker.stdin is not None
-            worker.stdin.write(json.dumps({**task, "error": str(errors / str(rank))}).encode() + b"\n")
-            worker.stdin.flush()
+            with suppress(BrokenPipeError):  # one that ended already is told below
+                worker.stdin.write(json.dumps({**task, "error": str(errors / str(rank))}).encode() + b"\n")
+                worker.stdin.flush()
         while len(codes) < len(workers):
             for rank, worker in workers.items():
                 if rank not in codes and (code := worker.poll()) is not None:
-                    codes[rank] = code
+                    codes[rank] = EXIT_LOST if time.monotonic() > deadline else code
                     if code:
                         deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
             if signals and not passed_on:
@@ -145,6 +149,9 @@ def main() -> None:
         Path(task["error"]).write_text(str(error), encoding="utf-8")
         codes = {RestartError: EXIT_RESTART, LostProcessError: EXIT_LOST}
         _exit(codes.get(type(error), EXIT_USER_ERROR))
+    except OSError as error:  # a full disk, as at the command line
+        Path(task["error"]).write_text(f"{error.filename or 'a file'}: {error.strerror or error}", encoding="utf-8")
+        _exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         _exit(EXIT_INTERRUPTED)
 

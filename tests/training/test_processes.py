@@ -175,11 +175,12 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers in /proc")
 def test_the_command_starts_workers_ends_with_them_and_goes_on_with_fewer(folder: Path, tmp_path: Path) -> None:
     """SIGTERM to the command, then SIGKILL to one worker, then the rest with one process: the losses of one that nobody disturbed."""
     run = tmp_path / "run"
-    sets = [word for each in (*SETS, "training.epochs=20", "training.strategy=fsdp") for word in ("--set", each)]
+    sets = [word for each in (*SETS, "training.epochs=10", "training.strategy=fsdp") for word in ("--set", each)]
     first = start("run", "--data", folder / "dataset", "--base", folder / "base", "--out", run, *sets)
     wait_for_steps(run, 2, first)
     first.send_signal(signal.SIGTERM)
@@ -199,9 +200,9 @@ def test_the_command_starts_workers_ends_with_them_and_goes_on_with_fewer(folder
     done = CliRunner().invoke(app, ["train", "resume", str(run), "--devices", "1", "--json"])
     assert done.exit_code == 0, done.output
     one = TrainingSystem(tmp_path / "one")
-    one.run(replace(TINY_MODEL, base=str(folder / "base")), dataset_of(folder / "dataset"), replace(TRAINING, epochs=20))
+    one.run(replace(TINY_MODEL, base=str(folder / "base")), dataset_of(folder / "dataset"), replace(TRAINING, epochs=10))
     found, wanted = (rows(each) for each in (run, tmp_path / "one"))
-    assert [row["step"] for row in found] == list(range(1, 121)) and seen < 120
+    assert [row["step"] for row in found] == list(range(1, 61)) and seen < 60
     losses = [[row["loss"] for row in each] for each in (found, wanted)]
     assert losses[0] == pytest.approx(losses[1], abs=CLOSE)
     assert read_json(run / "environment.json")["processes"] == 1
@@ -226,6 +227,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_where_the_base_is_split_memory_used_up_starts_all_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,11 +56,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     both = [
         subprocess.Popen([sys.executable, HERE / "in_two_processes.py", folder], env=place) for place in workers._places(2, 1)
     ]
-    train(folder, "one")
-    train(folder, "one-memory", change=out_of_memory_at(20))  # the second pass of the seventh step
-    if sparse:
-        train(folder, "sparse-one", base="sparse")
-    assert [process.wait(240) for process in both] == [0, 0]
+    try:
+        train(folder, "one")
+        train(folder, "one-memory", change=out_of_memory_at(20))  # the second pass of the seventh step
+        if sparse:
+            train(folder, "sparse-one", base="sparse")
+        assert [process.wait(240) for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()
     return folder
 
 

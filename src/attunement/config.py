@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from attunement.errors import ConfigError
@@ -237,6 +237,24 @@ class TrainingSettings(Section):
     )
     gradient_clip: float = Field(_TRAINING.gradient_clip, gt=0, description="Largest gradient norm.")
     seed: int = Field(_TRAINING.seed, description="Seed of initialisation, order and dropout.")
+    devices: int | Literal["auto"] = Field(
+        "auto",
+        description="Processes on this machine, one a GPU (without a GPU, on the CPU); `auto` takes all GPUs. "
+        "Under torchrun or SLURM theirs count.",
+    )
+    nodes: int = Field(_TRAINING.nodes, ge=1, description="Machines that train together; the command runs on each.")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="With several processes: `ddp` gives each the whole base, `fsdp` a part of it; `auto` takes `fsdp` where the base "
+        "fills more than half of a GPU.",
+    )
+
+    @field_validator("devices")
+    @classmethod
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be 1 or more, or 'auto'")
+        return value
 
     def build(self) -> TrainingConfig:
         return TrainingConfig(**self.model_dump())

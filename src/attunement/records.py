@@ -314,6 +314,9 @@ class TrainingConfig:
     max_retries: int = 5
     gradient_clip: float = 1.0
     seed: int = 17
+    devices: int | str = "auto"
+    nodes: int = 1
+    strategy: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,10 @@ def test_micro_batches_hold_the_same_examples() -> None:
 
 
 def test_a_row_holds_whole_examples_and_no_padding() -> None:
-    batch = pack([Example([5, 6, 7], [IGNORED, 6, 7], 1), Example([8, 9], [8, 9])])
+    examples = [Example([5, 6, 7], [IGNORED, 6, 7], 1), Example([8, 9], [8, 9])]
+    batch = pack(examples)
     assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9]] and batch.lengths == (3, 2)
-    assert batch.labels.tolist() == [[IGNORED, 6, 7, IGNORED, 9]] and batch.learned == 3
+    assert batch.labels.tolist() == [[IGNORED, 6, 7, IGNORED, 9]] and [e.learned for e in examples] == [2, 1]
     assert batch.domains.tolist() == [[1, 1, 1, -1, -1]]
 
 

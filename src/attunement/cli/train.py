@@ -13,7 +13,7 @@ from rich.table import Table
 from attunement.cli import prefer
 from attunement.cli.options import AsJson, Overrides, Recipe, Runs
 from attunement.config import load_settings
-from attunement.errors import DataError
+from attunement.errors import ConfigError, DataError
 from attunement.storage.files import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Fine-tune a base model into a Mixture of LoRA experts.")
@@ -42,6 +42,7 @@ def run(
 def resume(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
     hours: Annotated[float, typer.Option(help="Give a run whose training window is over this much more.")] = 0.0,
+    devices: Annotated[str, typer.Option(help="Go on with another number of devices (`training.devices`).")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run from its newest whole checkpoint, with its own settings and data.
@@ -60,7 +61,11 @@ def resume(
         TrainingSystem(run_dir).extend(hours)
     seen = read_json(run_dir / "dataset.json")
     settings = load_settings().settings
-    sections = {"model": settings.model.__class__(**kept["model"]), "training": settings.training.__class__(**kept["training"])}
+    if devices not in ("", "auto") and not (devices.isdigit() and int(devices)):
+        raise ConfigError(f"--devices is a number from 1 or 'auto', not '{devices}'")
+    places = {"devices": int(devices) if devices.isdigit() else devices} if devices else {}
+    training = settings.training.__class__(**{**kept["training"], **places})
+    sections = {"model": settings.model.__class__(**kept["model"]), "training": training}
     test = Path(seen["test"]) if "test" in seen else None
     dataset = TrainingDataset(Path(seen["train"]), Path(seen["validation"]), test, seen["dataset_sha256"])
     _train(dataset, run_dir, settings.model_copy(update=sections), as_json)
@@ -72,8 +77,9 @@ def _train(data: Any, out: Path, settings: Any, as_json: bool) -> None:
 
     dataset = dataset_of(data) if isinstance(data, Path) else data
     system = TrainingSystem(out, quiet=as_json)
-    system.initialize_model(settings.model.build())
-    trained = system.train(dataset, settings.training.build())
+    trained = system.run(settings.model.build(), dataset, settings.training.build())
+    if not system.processes.first:
+        return
     if as_json:
         typer.echo(json.dumps({"run": str(out), "checkpoint": str(trained.checkpoint), "metrics": dict(trained.metrics)}))
         return

@@ -79,6 +79,11 @@ def _fetch(name: str) -> Path:
         raise ModelError(f"the base model '{name}' is neither here nor can it be fetched: {advice}") from error
 
 
+def base_bytes(name: str) -> int:
+    """The size of a base's weight files."""
+    return sum(path.stat().st_size for path in resolve_base(name).glob("*.safetensors"))
+
+
 def base_sha256(folder: Path) -> str:
     """The hash that names a base: of its weight files' hashes, in the order of their names."""
     files = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors")))
@@ -106,11 +111,17 @@ def load_tokenizer(name: str) -> Any:
 
 
 def load_base(
-    name: str, device: str = "auto", *, rope_scaling: Mapping[str, Any] | None = None, quantization: str = ""
+    name: str,
+    device: str = "auto",
+    *,
+    rope_scaling: Mapping[str, Any] | None = None,
+    quantization: str = "",
+    placed: bool = True,
 ) -> tuple[Any, Any]:
     """The causal language model and tokenizer of a base, in eval mode: float32 on the CPU, bfloat16 on CUDA.
 
     `rope_scaling` is `base_config`'s; `quantization` ('8bit', '4bit') holds the frozen weights so (QLoRA, Dettmers 2023).
+    Without `placed` the weights stay in main memory: for a device that cannot hold them all.
     Raises `ModelError` when the base is missing or its files cannot be loaded, `MissingExtraError` without bitsandbytes.
     """
     folder, place = resolve_base(name), pick_device(device)
@@ -125,7 +136,7 @@ def load_base(
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"the base '{name}' cannot be loaded: {_first_line(error)}") from error
-    return (model if quantization else model.to(place)).eval(), tokenizer
+    return (model.to(place) if placed and not quantization else model).eval(), tokenizer
 
 
 def base_config(folder: Path, rope_scaling: Mapping[str, Any] | None = None) -> Any:

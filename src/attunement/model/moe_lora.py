@@ -200,6 +200,11 @@ class MoEModel(nn.Module):
         """Where the model runs."""
         return next(self.parameters()).device
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The base's decoder layers."""
+        return list(self._layers)
+
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Adapters and routers, in the order of their names."""
         return [parameter for _, parameter in self.named_trainable()]

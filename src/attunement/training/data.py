@@ -7,7 +7,7 @@ padded, and no token sees another example's (`model.attention`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ class Example(Encoded):
 
     domain: int = -1
     share: str = ""
+
+    @property
+    def learned(self) -> int:
+        """How many tokens are learned; the first is never."""
+        return sum(label != IGNORED for label in self.labels[1:])
 
 
 def dataset_of(folder: Path) -> TrainingDataset:
@@ -79,21 +84,20 @@ def _domain(row: Mapping[str, Any], domains: Sequence[str]) -> int:
 class Batch:
     """Whole examples in one row: `input_ids`, `labels` and `domains` are `[1, T]`, `lengths` the examples' own.
 
-    An example's first token is never a label: it would be predicted from the example before.
+    An example's first token is never a label: it would be predicted from the example before. `weight` is its share of the
+    step's learned tokens, `number` its place among the step's micro-batches.
     """
 
     input_ids: Tensor
     labels: Tensor
     domains: Tensor
     lengths: tuple[int, ...]
+    weight: float = 1.0
+    number: int = 0
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.input_ids.to(device), self.labels.to(device), self.domains.to(device), self.lengths)
-
-    @property
-    def learned(self) -> int:
-        """How many tokens are learned."""
-        return int((self.labels != IGNORED).sum())
+        moved = {name: getattr(self, name).to(device) for name in ("input_ids", "labels", "domains")}
+        return replace(self, **moved)
 
 
 def pack(examples: Sequence[Example]) -> Batch:
@@ -118,10 +122,26 @@ def parts(chosen: Sequence[int], lengths: Sequence[int], most: int, most_tokens:
     return out
 
 
+def deal(costs: Sequence[int], hands: int, *, equal: bool) -> list[list[tuple[int, bool]]]:
+    """Which of the things that cost so much each of `hands` takes, and whether it counts there.
+
+    The dearest first, each to the hand that has least to do and is not full. With `equal` all take equally many: who lacks one
+    takes a thing that is another's, and it does not count.
+    """
+    full = -(-len(costs) // hands)
+    taken: list[list[int]] = [[] for _ in range(hands)]
+    for thing in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        min((hand for hand in taken if len(hand) < full), key=lambda hand: sum(costs[i] for i in hand)).append(thing)
+    cheapest = min(range(len(costs)), key=lambda i: costs[i], default=0)
+    spare = [full - len(hand) if equal else 0 for hand in taken]
+    return [[*((i, True) for i in sorted(hand)), *[(cheapest, False)] * lacks] for hand, lacks in zip(taken, spare, strict=True)]
+
+
 class StepBatches(torch.utils.data.IterableDataset[list[Batch]]):
     """The optimiser steps from `first_step` on: each a list of micro-batches that make one batch.
 
-    Step `n` holds the same examples however often the run was interrupted before it, and however its micro-batches are cut.
+    Step `n` holds the same examples however often the run was interrupted before it, and however its micro-batches are cut. Of
+    several `hands` (processes) number `hand` gets its part of them; `equal` is `deal`'s.
     """
 
     def __init__(
@@ -133,7 +153,11 @@ class StepBatches(torch.utils.data.IterableDataset[list[Batch]]):
         micro_batch_size: int,
         micro_batch_tokens: int,
         first_step: int = 0,
+        hand: int = 0,
+        hands: int = 1,
+        equal: bool = False,
     ) -> None:
+        self._hand, self._hands, self._equal = hand, hands, equal
         self._examples, self._mixture, self._batch = examples, mixture, batch_size
         self.micro_batch_size, self.micro_batch_tokens = micro_batch_size, micro_batch_tokens
         self._lengths = [len(e.ids) for e in examples]
@@ -148,9 +172,15 @@ class StepBatches(torch.utils.data.IterableDataset[list[Batch]]):
             step += 1
 
     def batches(self, step: int) -> list[Batch]:
-        """The micro-batches of one step."""
+        """This hand's micro-batches of one step."""
         cut = parts(self.chosen(step), self._lengths, self.micro_batch_size, self.micro_batch_tokens)
-        return [pack([self._examples[i] for i in part]) for part in cut]
+        learned = [sum(self._examples[i].learned for i in part) for part in cut]
+        total = max(1, sum(learned))
+        dealt = deal([sum(self._lengths[i] for i in part) for part in cut], self._hands, equal=self._equal)[self._hand]
+        return [
+            replace(pack([self._examples[i] for i in cut[n]]), weight=learned[n] / total if counts else 0.0, number=n)
+            for n, counts in dealt
+        ]
 
     def chosen(self, step: int) -> list[int]:
         """The examples of one step."""

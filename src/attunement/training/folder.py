@@ -20,10 +20,18 @@ from attunement.records import TrainingConfig, TrainingDataset, to_dict
 from attunement.storage.files import read_json, read_jsonl, write_json, write_jsonl
 from attunement.training.data import hash_of
 from attunement.training.loop import Plan, Position
+from attunement.training.processes import Processes
 
 
 def describe(
-    run_dir: Path, key: str, model: MoEModel, config: TrainingConfig, plan: Plan, dataset: TrainingDataset, examples: int
+    run_dir: Path,
+    key: str,
+    model: MoEModel,
+    config: TrainingConfig,
+    plan: Plan,
+    dataset: TrainingDataset,
+    examples: int,
+    processes: Processes,
 ) -> None:
     """Writes what is known before the first step; `examples` is how many there are to learn."""
     told = {
@@ -38,7 +46,8 @@ def describe(
     write_json(run_dir / "config.json", told)
     paths = {name: str(path.resolve()) for name in ("train", "validation", "test") if (path := getattr(dataset, name))}
     write_json(run_dir / "dataset.json", {"dataset_sha256": hash_of(dataset), **paths})
-    write_json(run_dir / "environment.json", environment(model.device))
+    shared = {"processes": processes.size, "base": "split" if processes.sharded else "whole"}
+    write_json(run_dir / "environment.json", environment(model.device) | shared)
     if not (run_dir / "examples.jsonl").exists():
         kept = ("id", "source", "conversation_id", "licence", "licence_class")
         write_jsonl(run_dir / "examples.jsonl", ({k: row.get(k, "") for k in kept} for row in read_jsonl(dataset.train)))

@@ -1,4 +1,4 @@
-"""One run's loop on PyTorch Lightning: the steps, and what is written between them.
+"""One run's loop on PyTorch Lightning: the steps, and what is written between them (of several processes, by the first).
 
 `Tuning` takes one optimiser step per call, over micro-batches; `Journal` writes metrics and checkpoints, validates,
 and stops the run when its time, its patience or its steps are over.
@@ -27,11 +27,14 @@ from attunement.records import TrainingConfig, TrainingMetrics, to_dict
 from attunement.storage.files import atomic_write
 from attunement.training.board import Board
 from attunement.training.data import Batch
+from attunement.training.processes import Processes
 from attunement.training.recovery import Adjusted, Events, LossGuard
 from attunement.training.signals import Signals
 
 ALL_DONE, OUT_OF_TIME = "all steps done", "the training window is over"
 """Why a run ended, beside patience."""
+SEED_STRIDE = 1_000_003
+"""More than a run has steps: no two micro-batches draw the same dropout."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,13 @@ class Tuning(lightning.LightningModule):
         events: Events,
         *,
         draws_domains: bool,
+        processes: Processes | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.config, self.plan, self.position = model, config, plan, position
         self.adjusted, self.events, self.guard = adjusted, events, LossGuard()
-        self.draws_domains = draws_domains
+        self.draws_domains, self.processes = draws_domains, processes or Processes()
         self.last_loss, self.last_rate, self.last_tokens = math.nan, 0.0, 0
         self.last: dict[str, float] = {}
 
@@ -114,33 +118,43 @@ class Tuning(lightning.LightningModule):
         return [part.to(device) for part in batch]
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
-        torch.manual_seed(self.config.seed + self.position.step)  # dropout after a resume is what it would have been
         optimizer = self.optimizers()
         self.last_rate = self.config.learning_rate * self.adjusted.rate_factor * self.plan.rate(self.position.step)
         for group in optimizer.param_groups:  # type: ignore[union-attr]
             group["lr"] = self.last_rate
-        # Weighted by learned tokens, so that the split into micro-batches does not change the step.
-        counts = [part.learned for part in batch]
-        total, loss_sum, router = max(1, sum(counts)), 0.0, torch.zeros(len(ROUTER_LOSSES))
-        for part, count in zip(batch, counts, strict=True):
-            out = self.model(
-                part.input_ids, None, part.labels, lengths=part.lengths, domains=part.domains if self.draws_domains else None
-            )
-            self.manual_backward(out.loss * (count / total))
-            loss_sum += out.language_loss.item() * count / total
-            router += out.router_losses.float().cpu() * count / total
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.trainable_parameters(), self.config.gradient_clip))
-        if self.guard.allows(loss_sum, norm):
-            optimizer.step()  # type: ignore[union-attr]
+        parameters = self.model.trainable_parameters()
+        mine = self.processes.together(lambda: self._passes(batch))
+        self.processes.add_gradients(parameters)
+        loss, tokens, *router = self.processes.sums(mine)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip))
+        if self.guard.allows(loss, norm):
+            self.processes.together(optimizer.step)  # type: ignore[union-attr]
         else:
             self.events.write(
-                "odd_loss", self.position.step, "its update is left out", loss=loss_sum, threshold=self.guard.threshold()
+                "odd_loss", self.position.step, "its update is left out", loss=loss, threshold=self.guard.threshold()
             )
         optimizer.zero_grad()  # type: ignore[union-attr]
         self.position.step += 1
-        self.last_loss, self.last_tokens = loss_sum, sum(part.input_ids.numel() for part in batch)
+        self.last_loss, self.last_tokens = loss, int(tokens)
         router_losses = {f"router_{name}": round(float(value), 6) for name, value in zip(ROUTER_LOSSES, router, strict=True)}
         self.last = {"gradient_norm": round(norm, 6), **router_losses}
+
+    def _passes(self, batch: list[Batch]) -> list[float]:
+        """Forward and backward; gives the weighted loss, the tokens, and the weighted router losses.
+
+        Weighted by learned tokens, so that neither the split into micro-batches nor that over processes changes the step.
+        """
+        loss, tokens, router = 0.0, 0, torch.zeros(len(ROUTER_LOSSES))
+        for part in batch:
+            # Dropout by the micro-batch: after a resume, and in whichever process it runs, it is what it would have been.
+            torch.manual_seed((self.config.seed + self.position.step + part.number * SEED_STRIDE) % 2**32)
+            domains = part.domains if self.draws_domains else None
+            out = self.model(part.input_ids, None, part.labels, lengths=part.lengths, domains=domains)
+            self.manual_backward(out.loss * part.weight)
+            loss += out.language_loss.item() * part.weight
+            tokens += part.input_ids.numel() if part.weight else 0
+            router += out.router_losses.float().cpu() * part.weight
+        return [loss, tokens, *router.tolist()]
 
 
 class Journal(lightning.Callback):
@@ -173,7 +187,8 @@ class Journal(lightning.Callback):
         module = _tuning(pl_module)
         self._before, self._started, self._last = module.position.elapsed_seconds, time.monotonic(), time.monotonic()
         self._progress.update(self._task, total=module.plan.total, completed=module.position.step)
-        self._forget_after(module.position.step)
+        if module.processes.first:
+            self._forget_after(module.position.step)
 
     def on_train_start(self, trainer: Any, pl_module: lightning.LightningModule) -> None:
         self._signals.listen()
@@ -183,15 +198,18 @@ class Journal(lightning.Callback):
     ) -> None:
         module = _tuning(pl_module)
         position, plan, config, now = module.position, module.plan, module.config, time.monotonic()
-        position.elapsed_seconds = self._before + now - self._started
         taken = max(1e-9, now - self._last)
         self._steps.append(taken)
+        # What a checkpoint and one more step would take must fit in as well. A signal counts once all processes know it.
+        needed = self._saving + statistics.median(self._steps)
+        position.elapsed_seconds, needed, stop = module.processes.most(
+            self._before + now - self._started, needed, self._signals.caught
+        )
         metrics = TrainingMetrics(position.step, module.last_loss, module.last_rate, round(module.last_tokens / taken, 1))
         told = f"train (loss {module.last_loss:.2f}, {metrics.tokens_per_second:,.0f} tokens/s)"
         self._progress.update(self._task, completed=position.step, description=told)
         window = (config.max_duration_hours + module.adjusted.extra_hours) * 3600
-        # What a checkpoint and one more step would take must fit in as well.
-        out_of_time = position.elapsed_seconds + self._saving + statistics.median(self._steps) > window
+        out_of_time = position.elapsed_seconds + needed > window
         over = position.step >= plan.total or out_of_time
         if over or position.step % plan.interval == 0:
             metrics = self._checkpoint(module, metrics)
@@ -199,10 +217,11 @@ class Journal(lightning.Callback):
                 position.stopped = f"no improvement in {config.early_stopping_patience} validations"
             elif over:
                 position.stopped = OUT_OF_TIME if position.step < plan.total else ALL_DONE
-        elif self._signals:
+        elif stop:
             self._keep(module)
-        trainer.should_stop = bool(position.stopped or self._signals)
-        self._write({**to_dict(metrics), **module.last})
+        trainer.should_stop = bool(position.stopped or stop)
+        if module.processes.first:
+            self._write({**to_dict(metrics), **module.last})
         self._last = time.monotonic()
 
     def _checkpoint(self, module: Tuning, metrics: TrainingMetrics) -> TrainingMetrics:

@@ -5,6 +5,9 @@ divergence      on from the last checkpoint with half the rate
 one odd step    its update is left out
 killed          the next start goes on from the newest checkpoint that is whole
 time or signal  a checkpoint, and a clean end (`loop.Journal`)
+
+Several processes decide alike, as they know the same sums (`processes`). Where the base is split, memory that is used up in one
+ends all; they start again with smaller micro-batches.
 """
 
 from __future__ import annotations
@@ -91,8 +94,12 @@ class Events:
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / "events.jsonl"
+        self.silent = False
+        """Of several processes only the first one writes."""
 
     def write(self, kind: str, step: int, action: str, **details: Any) -> None:
+        if self.silent:
+            return
         row = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "kind": kind, "step": step, "action": action, **details}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

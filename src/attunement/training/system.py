@@ -19,29 +19,33 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from attunement.errors import DataError, ModelError
-from attunement.model.base import base_sha256, load_base, resolve_base
+from attunement.model.base import base_sha256, load_base, pick_device, resolve_base
 from attunement.model.moe_lora import MoEModel, load_adapter_file
+from attunement.model.sharding import split_base
 from attunement.records import ModelConfig, TrainedModel, TrainingConfig, TrainingDataset, to_dict
 from attunement.storage.files import content_hash, exclusive, read_json, write_json
 from attunement.training.board import Board
 from attunement.training.card import write_card
 from attunement.training.checkpoints import Checkpoints
-from attunement.training.data import Example, StepBatches, hash_of, load_examples, pack, parts
+from attunement.training.data import Example, StepBatches, hash_of, load_examples
 from attunement.training.folder import describe, figures, write_state
 from attunement.training.loop import OUT_OF_TIME, Journal, Plan, Position, Tuning
 from attunement.training.mixture import Mixture
 from attunement.training.plot import draw_loss, draw_routing, write_page
+from attunement.training.processes import LostProcessError, Processes, RestartError, devices_wanted, splits_base
 from attunement.training.recovery import RATE_CUT, Adjusted, Divergence, Events, is_out_of_memory
 from attunement.training.signals import Signals
+from attunement.training.validation import loss_of, routing_of
+from attunement.training.workers import train_in_workers
 
 log = logging.getLogger("attunement.training")
 
@@ -65,31 +69,56 @@ class TrainingSystem:
         self._checkpoints = Checkpoints(self.run_dir / "checkpoints", self._events)
         self._rolled_back_to = ""
         self._fresh: dict[str, torch.Tensor] = {}
+        self.processes = Processes.found()
+        self._placed = True
 
     # --- the contract -------------------------------------------------------------------------------
+
+    def run(self, model: ModelConfig, dataset: TrainingDataset, config: TrainingConfig) -> TrainedModel:
+        """`initialize_model` and `train`; a base that will be split is never whole on a device."""
+        if not self._starts_workers(config):
+            self._placed = not splits_base(config, model, self.processes)
+            self.initialize_model(model)
+            return self.train(dataset, config)
+        return self._train_in_workers(model, dataset, config)
 
     def initialize_model(self, config: ModelConfig) -> MoEModel:
         """The base with fresh experts and adapters; it answers exactly as the base does. Raises `ModelError`."""
         if config.architecture != "moe":
             raise ModelError(f"model.architecture must be 'moe', not '{config.architecture}'")
         base, self._tokenizer = load_base(
-            config.base, self.device, rope_scaling=config.rope_scaling, quantization=config.quantization
+            config.base,
+            str(self._device),
+            rope_scaling=config.rope_scaling,
+            quantization=config.quantization,
+            placed=self._placed,
         )
         self._model = MoEModel(base, config)
         self._fresh = {name: tensor.cpu().clone() for name, tensor in self._model.adapter_state().items()}
         return self._model
 
     def train(self, dataset: TrainingDataset, config: TrainingConfig) -> TrainedModel:
-        """Trains the model of `initialize_model` (the default one if there was none).
+        """Trains the model of `initialize_model` (the default one if there was none), with several devices in new processes.
 
         Ctrl-C and SIGTERM end a run at a checkpoint: the same call goes on from it. Raises `DataError`, `ModelError`.
         """
         model = self._model or self.initialize_model(ModelConfig())
+        if self._starts_workers(config):
+            self._model = None  # unless the caller holds it, the first worker needs its place
+            return self._train_in_workers(model.config, dataset, config)
         busy = f"another training runs in {self.run_dir}: wait for it or choose another --out"
-        with exclusive(self.run_dir / ".lock", busy):
-            if done := self._found(model.config, config, dataset):
-                return done
-            return self._train(model, dataset, config)
+        processes, self._events.silent = self.processes, not self.processes.first
+        try:
+            processes.connect(self._device)
+            with ExitStack() as held:
+                processes.told(lambda: held.enter_context(exclusive(self.run_dir / ".lock", busy)))
+                trained = self._found(model.config, config, dataset) or self._train(model, dataset, config)
+            processes.close()
+            return trained
+        except RuntimeError as error:
+            if processes.lost(error):
+                raise LostProcessError(error) from error
+            raise
 
     def save_checkpoint(self, model: MoEModel, epoch: int) -> Path:
         """Writes a checkpoint of `model`, whole or not at all; during training with all that a resume needs."""
@@ -98,21 +127,44 @@ class TrainingSystem:
     # --- a run --------------------------------------------------------------------------------------
 
     def key(self, model: ModelConfig, training: TrainingConfig, dataset: TrainingDataset) -> str:
-        """What names a run: settings, data and base."""
-        return content_hash([to_dict(model), to_dict(training), hash_of(dataset), base_sha256(resolve_base(model.base))])
+        """What names a run: settings, data and base; not on how many devices it runs, which it may change on the way."""
+        learning = {name: value for name, value in to_dict(training).items() if name not in ("devices", "nodes", "strategy")}
+        return content_hash([to_dict(model), learning, hash_of(dataset), base_sha256(resolve_base(model.base))])
 
     def _found(self, model: ModelConfig, training: TrainingConfig, dataset: TrainingDataset) -> TrainedModel | None:
         """The finished run in the folder, if it is this one; sets the position of an unfinished one."""
-        if not (self.run_dir / "run.json").is_file():
+        key, path = self.key(model, training, dataset), self.run_dir / "run.json"
+        there = self.processes.told(lambda: {"key": key, "run": read_json(path) if path.is_file() else None})
+        if key != there["key"]:
+            raise DataError("this process sees another base or other data than the first one: give all machines the same files")
+        if not (run := there["run"]):
             return None
-        run = read_json(self.run_dir / "run.json")
-        if run["key"] != self.key(model, training, dataset):
+        if run["key"] != key:
             raise DataError(f"{self.run_dir} holds a run with other settings or data: choose another --out, or remove it")
         self._adjusted = Adjusted(**run.get("adjusted", {}))
         if run["status"] == "finished":
             return TrainedModel(self.run_dir, self.run_dir / "checkpoints" / run["best"], run["metrics"])
-        self._position = self._checkpoints.newest()
+        self._position = self._newest()
         return None
+
+    def _newest(self, before: str = "") -> Position:
+        """Where the newest whole checkpoint stands, as the first process sees it."""
+        return Position(**self.processes.told(lambda: to_dict(self._checkpoints.newest(before=before))))
+
+    @property
+    def _device(self) -> torch.device:
+        """This process's own."""
+        own = self.processes.several and self.device in ("auto", "cuda") and torch.cuda.is_available()
+        return pick_device(f"cuda:{self.processes.local_rank}" if own else self.device)
+
+    def _starts_workers(self, config: TrainingConfig) -> bool:
+        return not self.processes.several and devices_wanted(config, self.device) * config.nodes > 1
+
+    def _train_in_workers(self, model: ModelConfig, dataset: TrainingDataset, config: TrainingConfig) -> TrainedModel:
+        many = devices_wanted(config, self.device)
+        train_in_workers(self.run_dir, model, dataset, config, devices=many, device=self.device, quiet=self.quiet)
+        run = read_json(self.run_dir / "run.json")
+        return TrainedModel(self.run_dir, self.run_dir / "checkpoints" / run["best"], run["metrics"])
 
     def extend(self, hours: float) -> None:
         """Gives a run whose window is over `hours` more. Raises `DataError` where it ended for another reason."""
@@ -127,6 +179,8 @@ class TrainingSystem:
         self._events.write("window", run["step"], f"extended by {hours:g} hours")
 
     def _train(self, model: MoEModel, dataset: TrainingDataset, config: TrainingConfig) -> TrainedModel:
+        processes = self.processes
+        processes.sharded = splits_base(config, model.config, processes)
         examples, held_out = self._load(model, dataset)
         mixture = Mixture([e.share for e in examples], config.source_balance, config.max_repeats, config.seed)
         batches = StepBatches(
@@ -135,26 +189,44 @@ class TrainingSystem:
             batch_size=config.batch_size,
             micro_batch_size=config.micro_batch_size,
             micro_batch_tokens=config.micro_batch_tokens,
+            hand=processes.rank,
+            hands=processes.size,
+            equal=processes.sharded,
         )
         plan = Plan.of(config, batches.steps_per_epoch)
         draws_domains = len({e.domain for e in examples} - {-1}) > 1
-        describe(self.run_dir, self.key(model.config, config, dataset), model, config, plan, dataset, len(examples))
-        if not self.quiet:
-            Console(stderr=True, highlight=False).print(f"  schedule: {plan.told(config)}", soft_wrap=True)
+        if processes.first:
+            key = self.key(model.config, config, dataset)
+            describe(self.run_dir, key, model, config, plan, dataset, len(examples), processes)
+            if not self.quiet:
+                shared = f", {processes.size} processes" if processes.several else ""
+                Console(stderr=True, highlight=False).print(f"  schedule: {plan.told(config)}{shared}", soft_wrap=True)
         if config.gradient_checkpointing:
             model.enable_checkpointing()
+        if processes.sharded:
+            split_base(model, self._device)
         with Signals() as signals, self._progress() as progress:
             while True:
-                tuning = Tuning(model, config, plan, self._position, self._adjusted, self._events, draws_domains=draws_domains)
+                tuning = Tuning(
+                    model,
+                    config,
+                    plan,
+                    self._position,
+                    self._adjusted,
+                    self._events,
+                    draws_domains=draws_domains,
+                    processes=processes,
+                )
                 batches.first_step = self._position.step
-                batches.micro_batch_size = self._adjusted.micro_batch_size or config.micro_batch_size
+                largest = self._adjusted.micro_batch_size or config.micro_batch_size
+                batches.micro_batch_size = min(largest, -(-config.batch_size // processes.size))  # something to do for each
                 journal = Journal(
                     self.run_dir,
-                    validate=lambda: self._validation_loss(model, held_out, batches.micro_batch_size, config.micro_batch_tokens),
+                    validate=lambda: loss_of(model, held_out, batches.micro_batch_size, config.micro_batch_tokens, processes),
                     save=self._save,
                     signals=signals,
                     progress=progress,
-                    board=(board := Board(self.run_dir, self._position.step) if config.tensorboard else None),
+                    board=(board := Board(self.run_dir, self._position.step) if config.tensorboard and processes.first else None),
                 )
                 gc.collect()  # what a step that failed for memory held lies in cycles with its trainer
                 try:
@@ -165,9 +237,9 @@ class TrainingSystem:
                 finally:
                     if board:
                         board.close()
-        if signals:
+        if caught := int(processes.most(signals.caught)[0]):
             self._write_state("interrupted")
-            self._events.write("interrupted", self._position.step, "a checkpoint was written", signal=signals.caught)
+            self._events.write("interrupted", self._position.step, "a checkpoint was written", signal=caught)
             raise KeyboardInterrupt
         return self._finish(tuning, batches, held_out)
 
@@ -197,21 +269,32 @@ class TrainingSystem:
         # A second divergence before the next checkpoint: the one that it went on from is not stable.
         again = not memory and self._rolled_back_to == self._position.last and bool(self._position.last)
         elapsed = self._position.elapsed_seconds
-        self._position = self._checkpoints.newest(before=self._position.last if again else "")
+        kind = "out_of_memory" if memory else "divergence"
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        if memory and self.processes.sharded:
+            self._start_again(kind, step, action, reason)
+        self._position = self._newest(before=self._position.last if again else "")
         self._position.elapsed_seconds = elapsed  # what was in vain counts for the window, too
         self._rolled_back_to = self._position.last
         self._write_state("running")  # before anything is removed: a run that is killed now knows what was adjusted
-        self._checkpoints.forget_after(self._position.last)
+        if self.processes.first:
+            self._checkpoints.forget_after(self._position.last)
         if not self._position.last:
             tuning.model.load_adapter(self._fresh)
-        kind = "out_of_memory" if memory else "divergence"
-        self._events.write(
-            kind, step, action, reason=(str(error) or type(error).__name__).splitlines()[0][:200], checkpoint=self._position.last
-        )
+        self._events.write(kind, step, action, reason=reason, checkpoint=self._position.last)
         log.warning("%s at step %d: %s %s", kind.replace("_", " "), step, action, self._position.last or "(the start)")
         tuning.model.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _start_again(self, kind: str, step: int, action: str, reason: str) -> NoReturn:
+        """Where the base is split the others wait for this process in the midst of the model, and nothing can be said to them: it writes
+        down what is to change, whichever it is, and all start again. Raises `RestartError`."""
+        self._position = self._checkpoints.newest()
+        write_state(self.run_dir, "running", self._position, figures(self._position), to_dict(self._adjusted))
+        self._events.silent = False
+        self._events.write(kind, step, action, reason=reason, checkpoint=self._position.last)
+        raise RestartError(f"memory is used up at step {step}: {action}; the same command goes on")
 
     def _load(self, model: MoEModel, dataset: TrainingDataset) -> tuple[list[Example], list[Example]]:
         """The examples to learn and those held out, of which there may be none. Raises `DataError`."""
@@ -230,6 +313,8 @@ class TrainingSystem:
 
     def _fit(self, tuning: Tuning, journal: Journal, batches: StepBatches) -> None:
         import lightning
+        from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+        from lightning.pytorch.strategies import SingleDeviceStrategy
         from lightning.pytorch.utilities.exceptions import SIGTERMException
 
         if tuning.position.step >= tuning.plan.total or tuning.position.stopped:
@@ -237,7 +322,10 @@ class TrainingSystem:
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         trainer = lightning.Trainer(
             accelerator="gpu" if tuning.model.device.type == "cuda" else "cpu",
+            # To Lightning each process is one alone: what several tell each other is in `processes`, once a step.
+            strategy=SingleDeviceStrategy(tuning.model.device),
             devices=1,
+            plugins=[LightningEnvironment()],
             max_epochs=1,
             max_steps=-1,
             logger=False,
@@ -257,49 +345,32 @@ class TrainingSystem:
         tuning.model.eval()
 
     def _save(self, tuning: Tuning, epoch: int) -> None:
-        self._saved = tuning
-        self.save_checkpoint(tuning.model, epoch)
-        self._saved = None
-        self._write_state("running")
-        self._checkpoints.prune(tuning.position.best)  # only after run.json names the new ones
+        if self.processes.first:
+            self._saved = tuning
+            self.save_checkpoint(tuning.model, epoch)
+            self._saved = None
+            self._write_state("running")
+            self._checkpoints.prune(tuning.position.best)  # only after run.json names the new ones
+        self.processes.most(0)  # no process is past a checkpoint that may not stand
 
     def _write_state(self, status: str) -> None:
-        write_state(self.run_dir, status, self._position, figures(self._position), to_dict(self._adjusted))
-
-    def _validation_loss(self, model: MoEModel, examples: list[Example], size: int, tokens: int) -> float | None:
-        """Mean loss per learned token, in nats; None without examples."""
-        if not examples:
-            return None
-        total, count = 0.0, 0
-        with torch.no_grad(), model.evaluating():
-            for part in parts(range(len(examples)), [len(e.ids) for e in examples], size, tokens):
-                batch = pack([examples[i] for i in part]).to(model.device)
-                losses = model(batch.input_ids, None, batch.labels, lengths=batch.lengths).token_losses
-                total, count = total + float(losses.sum()), count + len(losses)
-        return total / max(1, count)
-
-    def _routing(self, model: MoEModel, examples: list[Example], config: TrainingConfig) -> dict[str, Any]:
-        """Tokens by domain, layer and expert over the held-out examples."""
-        with torch.no_grad(), model.evaluating(), model.counting_usage() as usage:
-            for part in parts(
-                range(len(examples)), [len(e.ids) for e in examples], config.micro_batch_size, config.micro_batch_tokens
-            ):
-                batch = pack([examples[i] for i in part]).to(model.device)
-                model(batch.input_ids, None, batch.labels, lengths=batch.lengths, domains=batch.domains)
-        names = [*model.config.expert_domains[: len(usage) - 1], "no domain"]
-        return {name: rows for name, rows in zip(names, usage.tolist(), strict=True) if any(map(any, rows))}
+        if self.processes.first:
+            write_state(self.run_dir, status, self._position, figures(self._position), to_dict(self._adjusted))
 
     def _finish(self, tuning: Tuning, batches: StepBatches, held_out: list[Example]) -> TrainedModel:
         position = tuning.position
         best = self.run_dir / "checkpoints" / position.best
         tuning.model.load_adapter(load_adapter_file(best))
-        write_json(self.run_dir / "mixture.json", batches.mixture(position.step))
-        write_json(self.run_dir / "routing.json", self._routing(tuning.model, held_out, tuning.config))
-        self._write_state("finished")
-        draw_loss(self.run_dir)
-        draw_routing(self.run_dir)
-        write_page(self.run_dir)
-        write_card(self.run_dir)
+        routing = routing_of(tuning.model, held_out, batches.micro_batch_size, tuning.config.micro_batch_tokens, self.processes)
+        if self.processes.first:
+            write_json(self.run_dir / "mixture.json", batches.mixture(position.step))
+            write_json(self.run_dir / "routing.json", routing)
+            self._write_state("finished")
+            draw_loss(self.run_dir)
+            draw_routing(self.run_dir)
+            write_page(self.run_dir)
+            write_card(self.run_dir)
+        self.processes.most(0)
         return TrainedModel(self.run_dir, best, figures(position))
 
     def _progress(self) -> Progress:
@@ -310,4 +381,4 @@ class TrainingSystem:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        return Progress(*columns, console=Console(stderr=True), disable=self.quiet)
+        return Progress(*columns, console=Console(stderr=True), disable=self.quiet or not self.processes.first)

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 import attunement
 from attunement.cli.main import app
 from attunement.config import load_settings
+from attunement.curation.export import example_row, pair_of_row
 from attunement.curation.pipeline import DataPipeline
 from attunement.errors import ConfigError, DataError
 from attunement.records import SHARES
 from attunement.sources.full_parts import FullParts
 from attunement.sources.full_sizes import WRITTEN, sizes
-from attunement.sources.knowledge_share import licence_class
+from attunement.sources.knowledge_share import SYSTEM, licence_class
 from attunement.storage.files import file_hash, read_json, read_jsonl
 
 SAMPLES = Path(attunement.__file__).parent / "samples" / "conversations"
@@ -79,6 +80,16 @@ def test_the_balance_holds_in_training_and_over_all(place: Path) -> None:
     assert pairs["rejected_by_reason"]["over_share"] == sum(row["left_out"] for row in told["shares"].values())
     page = (out / "quality_report.html").read_text(encoding="utf-8")
     assert "(limits the size)" in page and "The balance is met" in page and "Made for edge case: 25 conversations" in page
+
+
+def test_who_asks_about_a_concept_is_told(place: Path) -> None:
+    """A trainee: without it a model would learn to speak to clients like a textbook."""
+    rows = examples(place / "out", "train")
+    for row in rows:
+        first = row["messages"][0]
+        assert (first == {"role": "system", "content": SYSTEM}) == (row["share"] == "knowledge")
+        again = example_row(pair_of_row(row, "train"))
+        assert again["messages"] == row["messages"]
 
 
 def test_what_was_made_is_traced_to_its_beats_and_concepts(place: Path) -> None:

@@ -266,6 +266,12 @@ class _Story:
                 }
             )
 
+    def _instruction(self, share: str) -> str:
+        """What tells a model who asks, kept for knowledge alone: so does it not speak to clients as to a trainee. System messages of
+        other sources are their own models' prompts."""
+        first = self.conversation.turns[0] if self.conversation else None
+        return first.text if first and first.role == "system" and share == "knowledge" else ""
+
     def _made_of(self) -> dict[str, Any]:
         """Of a conversation that was made: by whom, and from which beats, course or concepts."""
         told = self.conversation.metadata if self.conversation else {}
@@ -296,6 +302,7 @@ class _Story:
                 "conversation_id": self.conversation_id,
                 "licence": origin.licence,
                 "licence_class": origin.licence_class,
+                "instruction": self._instruction(share),
             }
             if outcome.decided is not None:
                 told["review"] = {name: getattr(outcome.decided, name) for name in ("decision", "who", "when")}

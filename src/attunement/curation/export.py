@@ -44,12 +44,16 @@ def holds(text: str, question: str) -> bool:
 
 
 def example_row(pair: QAPair) -> dict[str, Any]:
-    """One line of a split. All fields are strings, but for `messages` and `semantic_score`."""
+    """One line of a split. All fields are strings, but for `messages` and `semantic_score`.
+
+    The pair's `instruction` (its metadata), where it has one, is the system message before all others.
+    """
     meta = pair.metadata
     roles = meta.get("context_roles") or _alternating(len(pair.context))
+    instruction = [{"role": "system", "content": meta["instruction"]}] if meta.get("instruction") else []
     return {
         "id": meta.get("id", ""),
-        "messages": messages_of(zip(roles, pair.context, strict=True), pair.question, pair.answer),
+        "messages": instruction + messages_of(zip(roles, pair.context, strict=True), pair.question, pair.answer),
         "question": pair.question,
         "semantic_score": pair.semantic_score,
         "source_type": pair.source_type,
@@ -68,6 +72,7 @@ def _alternating(count: int) -> list[str]:
 def pair_of_row(row: Mapping[str, Any], split: str) -> QAPair:
     """The pair of one line of `split`; the inverse of `example_row`."""
     *before, asked, answer = row["messages"]
+    instruction = {"instruction": before.pop(0)["content"]} if before and before[0]["role"] == "system" else {}
     if asked["content"] != row["question"]:
         before.append(asked)
     roles = ["therapist" if m["role"] == "assistant" else "client" for m in before]
@@ -78,7 +83,7 @@ def pair_of_row(row: Mapping[str, Any], split: str) -> QAPair:
         [m["content"] for m in before],
         row["source_type"],
         row["semantic_score"],
-        {**metadata, "context_roles": roles, "split": split},
+        {**metadata, **instruction, "context_roles": roles, "split": split},
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from attunement.embedding import Embedder
 from attunement.errors import ConfigError, ModelError
-from attunement.quality import labelled
+from attunement.quality import own_sets
 from attunement.quality.heads import Head
 from attunement.quality.judges import JUDGES, find
 from attunement.quality.looking import look
@@ -38,8 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     embedder = Embedder()
     with pytest.MonkeyPatch.context() as patch:
         for loader, part in (("written_sessions", 2), ("written_empathy", 2), ("written_content_type", 4)):
-            real = getattr(labelled, loader)
-            patch.setattr(labelled, loader, lambda *asked, real=real, part=part: real(*asked)[::part])
+            real = getattr(own_sets, loader)
+            patch.setattr(own_sets, loader, lambda *asked, real=real, part=part: real(*asked)[::part])
         for name in TRAINED:
             list(train_all(name, folder, ["R"], folder / "judges", embedder))
     return folder

@@ -22,10 +22,10 @@ from attunement.curation.balance import SPLITS
 from attunement.curation.pipeline import DataPipeline
 from attunement.quality.panel import Judges
 from attunement.records import SHARES
-from attunement.sources import persona_run
-from attunement.sources.edge_case_run import generate_folder
-from attunement.sources.edge_cases import EdgeCaseGenerator
+from attunement.sources.edge_cases.generator import EdgeCaseGenerator
+from attunement.sources.edge_cases.run import generate_folder
 from attunement.sources.full_parts import FullParts
+from attunement.sources.personas import run as persona_run
 from attunement.storage.files import read_json, read_jsonl, write_json, write_jsonl, write_text
 
 SHARED = machine.ROOT.parent / "shared"

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attunement.embedding import Embedder
-from attunement.sources import topic
-from attunement.sources.concepts import Concept
-from attunement.sources.hierarchy import Hierarchy
-from attunement.sources.importing.files import files_below, read
-from attunement.sources.importing.found import Node
+from attunement.sources.knowledge import topic
+from attunement.sources.knowledge.concepts import Concept
+from attunement.sources.knowledge.hierarchy import Hierarchy
+from attunement.sources.knowledge.importing.files import files_below, read
+from attunement.sources.knowledge.importing.found import Node
 from attunement.storage.files import atomic_write, read_jsonl
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)

@@ -20,11 +20,12 @@ import machine
 import numpy as np
 
 from attunement.config import load_settings
-from attunement.sources import knowledge_base, licences
-from attunement.sources.concept_store import FIELD_WEIGHTS, SqliteConcepts
-from attunement.sources.importing.cleaning import normalised
-from attunement.sources.knowledge import PsychologyKnowledgeIntegrator
-from attunement.sources.knowledge_base import POOL, KnowledgeBase, fuse
+from attunement.sources.knowledge import base as knowledge_base
+from attunement.sources.knowledge import licences
+from attunement.sources.knowledge.base import POOL, KnowledgeBase, fuse
+from attunement.sources.knowledge.importing.cleaning import normalised
+from attunement.sources.knowledge.integrator import PsychologyKnowledgeIntegrator
+from attunement.sources.knowledge.store import FIELD_WEIGHTS, SqliteConcepts
 from attunement.storage.files import read_jsonl
 
 OURS = "attunement"

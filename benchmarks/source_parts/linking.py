@@ -19,8 +19,8 @@ from typing import Any
 
 import machine
 
-from attunement.sources.linking import Link, Linker
-from attunement.sources.written_knowledge import written_concepts
+from attunement.sources.knowledge.linking import Link, Linker
+from attunement.sources.knowledge.written import written_concepts
 from attunement.storage.files import read_jsonl
 
 DATA = machine.DATA

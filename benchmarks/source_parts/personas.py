@@ -26,13 +26,13 @@ from attunement.quality.judges import JUDGES
 from attunement.quality.panel import Judges
 from attunement.quality.techniques import BEHAVIOUR_OF, TECHNIQUES, annomi_techniques
 from attunement.quality.verdicts import Item
-from attunement.sources.persona_consistency import ConsistencyValidator
-from attunement.sources.persona_dialogues import DialogueSet, PersonaTurn
-from attunement.sources.persona_files import bridges, clients, therapists
-from attunement.sources.persona_grammar import PersonaGrammar, playable
-from attunement.sources.persona_scenarios import Scenario, scenarios
-from attunement.sources.persona_voice import PersonaVoice
-from attunement.sources.switching import ContextSwitcher, NeedDetector
+from attunement.sources.personas.consistency import ConsistencyValidator
+from attunement.sources.personas.dialogues import DialogueSet, PersonaTurn
+from attunement.sources.personas.files import bridges, clients, therapists
+from attunement.sources.personas.grammar import PersonaGrammar, playable
+from attunement.sources.personas.scenarios import Scenario, scenarios
+from attunement.sources.personas.switching import ContextSwitcher, NeedDetector
+from attunement.sources.personas.voice import PersonaVoice
 
 PUBLISHED = {
     "four behaviours, AnnoMI, macro-F1": {

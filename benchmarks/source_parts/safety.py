@@ -16,9 +16,9 @@ import machine
 
 from attunement.quality.panel import Judges
 from attunement.records import Turn
-from attunement.sources.categories import load_categories
-from attunement.sources.grammar import WRITTEN, load_grammar
-from attunement.sources.safety import review_all
+from attunement.sources.edge_cases.categories import load_categories
+from attunement.sources.edge_cases.grammar import WRITTEN, load_grammar
+from attunement.sources.edge_cases.safety import review_all
 from attunement.storage.files import read_jsonl
 
 SEED, LEAST_STEPS = 29, 5

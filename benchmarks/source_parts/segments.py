@@ -18,7 +18,7 @@ import machine
 import numpy as np
 
 from attunement.embedding import Embedder
-from attunement.sources.segmentation import Tiling, boundaries, pk, units, window_diff
+from attunement.sources.knowledge.segmentation import Tiling, boundaries, pk, units, window_diff
 from source_parts.linking import plain
 
 

@@ -20,7 +20,7 @@ from attunement.errors import ConfigError, DataError
 from attunement.records import SHARES
 from attunement.sources.full_parts import FullParts
 from attunement.sources.full_sizes import WRITTEN, sizes
-from attunement.sources.knowledge_share import SYSTEM, licence_class
+from attunement.sources.knowledge.share import SYSTEM, licence_class
 from attunement.storage.files import file_hash, read_json, read_jsonl
 
 SAMPLES = Path(attunement.__file__).parent / "samples" / "conversations"

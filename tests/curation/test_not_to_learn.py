@@ -12,8 +12,8 @@ from attunement.curation.pipeline import DataPipeline
 from attunement.readers.shapes import spoken_of
 from attunement.readers.turns import to_turns
 from attunement.records import Turn
-from attunement.sources.edge_case_run import generate_folder
-from attunement.sources.edge_cases import EdgeCaseGenerator
+from attunement.sources.edge_cases.generator import EdgeCaseGenerator
+from attunement.sources.edge_cases.run import generate_folder
 from attunement.storage.files import read_jsonl
 
 SLIP = "Well, had you not been warned about the traffic on that road?"

@@ -50,9 +50,9 @@ def edge_cases(
     from rich.progress import Progress
 
     from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
-    from attunement.sources.edge_case_run import generate_folder
-    from attunement.sources.edge_cases import EdgeCaseGenerator
-    from attunement.sources.grammar import WRITTEN
+    from attunement.sources.edge_cases.generator import EdgeCaseGenerator
+    from attunement.sources.edge_cases.grammar import WRITTEN
+    from attunement.sources.edge_cases.run import generate_folder
 
     given = {"model": model and json.dumps(model), "concurrency": concurrency}
     more = [f"providers.{name}={value}" for name, value in given.items() if value is not None]

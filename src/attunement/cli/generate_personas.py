@@ -34,7 +34,7 @@ def personas(
     from rich.progress import Progress
 
     from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
-    from attunement.sources.persona_run import run
+    from attunement.sources.personas.run import run
 
     more = [f"providers.model={json.dumps(model)}"] if model else []
     settings = load_settings(recipe, [*(overrides or ()), *more]).settings

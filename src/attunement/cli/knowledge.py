@@ -36,7 +36,7 @@ def import_(
     """
     from rich.progress import Progress
 
-    from attunement.sources.knowledge import PsychologyKnowledgeIntegrator
+    from attunement.sources.knowledge.integrator import PsychologyKnowledgeIntegrator
 
     settings = load_settings(recipe, overrides or ()).settings
     errors = Console(stderr=True, highlight=False)
@@ -75,8 +75,8 @@ def search(
 
     Example: `attune knowledge search "flashbacks after a car crash"`
     """
-    from attunement.sources.concepts import to_row
-    from attunement.sources.knowledge_base import open_base
+    from attunement.sources.knowledge.base import open_base
+    from attunement.sources.knowledge.concepts import to_row
 
     base = open_base(load_settings(recipe, overrides or ()).settings)
     found = [(hit, base.approaches(hit.concept)) for hit in base.search(query, limit, mode)]
@@ -102,7 +102,7 @@ def stats(recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson = 
 
     Example: `attune knowledge stats`
     """
-    from attunement.sources.knowledge_base import open_base
+    from attunement.sources.knowledge.base import open_base
 
     found = open_base(load_settings(recipe, overrides or ()).settings).stats()
     if as_json:

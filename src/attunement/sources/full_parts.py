@@ -19,18 +19,19 @@ from attunement.errors import DataError
 from attunement.providers import Provider
 from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
 from attunement.quality.panel import Judges
-from attunement.sources import persona_run
-from attunement.sources.concept_store import SqliteConcepts
-from attunement.sources.concepts import Concept, to_row
-from attunement.sources.edge_case_run import generate_folder
-from attunement.sources.edge_cases import EdgeCaseGenerator
+from attunement.sources import WRITTEN
+from attunement.sources.edge_cases.generator import EdgeCaseGenerator
+from attunement.sources.edge_cases.run import generate_folder
 from attunement.sources.full_sizes import MADE, Size, sizes
-from attunement.sources.importing.files import files_below
-from attunement.sources.knowledge import PsychologyKnowledgeIntegrator
-from attunement.sources.knowledge_base import open_store
-from attunement.sources.knowledge_examples import KnowledgeQuestion, KnowledgeQuestions, coherence, untraced
-from attunement.sources.knowledge_share import licence_class, licence_of, write_share
-from attunement.sources.written_knowledge import written_concepts
+from attunement.sources.knowledge.base import open_store
+from attunement.sources.knowledge.concepts import Concept, to_row
+from attunement.sources.knowledge.examples import KnowledgeQuestion, KnowledgeQuestions, coherence, untraced
+from attunement.sources.knowledge.importing.files import files_below
+from attunement.sources.knowledge.integrator import PsychologyKnowledgeIntegrator
+from attunement.sources.knowledge.share import licence_class, licence_of, write_share
+from attunement.sources.knowledge.store import SqliteConcepts
+from attunement.sources.knowledge.written import written_concepts
+from attunement.sources.personas import run as persona_run
 from attunement.storage.files import content_hash, file_hash, read_json, write_json
 from attunement.storage.sql import FILE
 
@@ -39,7 +40,6 @@ VERSION = 1
 """Counted up when the same settings would give other conversations."""
 FACTS, STORE = ".parts.json", ".knowledge"
 FOLDERS = {"edge_case": "edge-cases", "dual_persona": "personas", "knowledge": "knowledge"}
-WRITTEN = Path(__file__).parent / "written"
 OWN = "attunement"
 """The source of the concepts that were written for Attunement."""
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from attunement.embedding import DIMENSIONS, Embedder, Vectors
-from attunement.sources.concepts import Concept
-from attunement.sources.importing.cleaning import normalised
+from attunement.sources.knowledge.concepts import Concept
+from attunement.sources.knowledge.importing.cleaning import normalised
 
 
 class WordVectors(Embedder):

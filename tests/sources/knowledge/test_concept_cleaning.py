@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attunement.sources.importing.cleaning import clean_text, definition, label, normalised
+from attunement.sources.knowledge.importing.cleaning import clean_text, definition, label, normalised
 
 
 @pytest.mark.parametrize(

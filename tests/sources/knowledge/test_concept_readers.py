@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from attunement.errors import DataError
-from attunement.sources.importing.files import files_below, read
-from attunement.sources.importing.found import Found
+from attunement.sources.knowledge.importing.files import files_below, read
+from attunement.sources.knowledge.importing.found import Found
 
 OBO = """format-version: 1.2
 property_value: terms:license https://creativecommons.org/licenses/by/4.0/

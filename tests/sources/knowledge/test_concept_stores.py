@@ -12,10 +12,10 @@ from few_concepts import WordVectors, few
 
 from attunement.embedding import Embedder
 from attunement.errors import DataError
-from attunement.sources.concept_postgres import PostgresConcepts
-from attunement.sources.concept_store import ConceptStore, SqliteConcepts, query_words
-from attunement.sources.concepts import Concept
-from attunement.sources.topic import passage
+from attunement.sources.knowledge.concepts import Concept
+from attunement.sources.knowledge.postgres import PostgresConcepts
+from attunement.sources.knowledge.store import ConceptStore, SqliteConcepts, query_words
+from attunement.sources.knowledge.topic import passage
 
 
 @pytest.fixture

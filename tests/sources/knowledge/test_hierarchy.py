@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attunement.sources.concepts import Concept
-from attunement.sources.hierarchy import Hierarchy
-from attunement.sources.importing.found import Node
+from attunement.sources.knowledge.concepts import Concept
+from attunement.sources.knowledge.hierarchy import Hierarchy
+from attunement.sources.knowledge.importing.found import Node
 
 
 def concept(key: str) -> Concept:

@@ -12,11 +12,11 @@ from few_concepts import WordVectors, few
 from attunement.config import KnowledgeSettings, Settings
 from attunement.embedding import Embedder
 from attunement.errors import ConfigError, DataError
-from attunement.sources import licences, relations
-from attunement.sources.concept_store import SqliteConcepts
-from attunement.sources.concepts import Concept, from_row, to_row
-from attunement.sources.knowledge_base import KnowledgeBase, fuse, open_base
-from attunement.sources.topic import passage
+from attunement.sources.knowledge import licences, relations
+from attunement.sources.knowledge.base import KnowledgeBase, fuse, open_base
+from attunement.sources.knowledge.concepts import Concept, from_row, to_row
+from attunement.sources.knowledge.store import SqliteConcepts
+from attunement.sources.knowledge.topic import passage
 
 
 @pytest.fixture

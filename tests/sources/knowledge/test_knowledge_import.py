@@ -14,12 +14,12 @@ from attunement.cli.main import app
 from attunement.embedding import Embedder
 from attunement.errors import ModelError
 from attunement.records import QAPair
-from attunement.sources import topic
-from attunement.sources.concept_store import SqliteConcepts
-from attunement.sources.hierarchy import Hierarchy
-from attunement.sources.importing.files import read
-from attunement.sources.knowledge import WRITTEN, PsychologyKnowledgeIntegrator
-from attunement.sources.transcripts import Transcript
+from attunement.sources.knowledge import topic
+from attunement.sources.knowledge.hierarchy import Hierarchy
+from attunement.sources.knowledge.importing.files import read
+from attunement.sources.knowledge.integrator import WRITTEN, PsychologyKnowledgeIntegrator
+from attunement.sources.knowledge.store import SqliteConcepts
+from attunement.sources.knowledge.transcripts import Transcript
 from attunement.storage.files import read_jsonl
 
 ROWS = {
@@ -35,7 +35,7 @@ def embedder() -> WordVectors:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("attunement.sources.knowledge.WRITTEN", tmp_path / "none")
+    monkeypatch.setattr("attunement.sources.knowledge.integrator.WRITTEN", tmp_path / "none")
     for name, row in ROWS.items():
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{name}.jsonl").write_text(json.dumps(row) + "\n")

@@ -425,7 +425,7 @@ def speed() -> dict[str, Any]:
         "embedding by PyTorch, 32 bits": lambda: lambda e=embedder(runtime="torch"): e.encode(flat),
     }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(5):
+    for _ in range(11):
         for name, prepare in runs.items():
             run = prepare()
             started = time.perf_counter()

@@ -59,14 +59,17 @@ def test_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         load_base("attunement-base", "cpu", quantization="4bit")
 
 
-def test_native_code_from_a_hub_is_not_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "user",
+    [
+        "from attunement.model.base import load_base; load_base('attunement-base', 'cpu', quantization='4bit')",
+        "from attunement.training.trl_trainers import require_trl; require_trl()",
+    ],
+    ids=["quantization", "trl"],
+)
+def test_native_code_from_a_hub_is_not_asked_for(user: str, tmp_path: Path) -> None:
     """bitsandbytes imports `kernels`, where it is installed, to fetch some: in a process of its own, as it happens on import."""
     (tmp_path / "kernels.py").write_text("print('ASKED', flush=True)\ndef get_kernel(*a, **k): print('FETCHED', flush=True)\n")
-    program = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from attunement.model.base import load_base\n"
-        "load_base('attunement-base', 'cpu', quantization='4bit')\n"
-        "assert 'bitsandbytes' in sys.modules; import kernels"
-    )
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{user}\nassert 'bitsandbytes' in sys.modules; import kernels"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout == "ASKED\n", "only by the last line of the program, and nothing was fetched"

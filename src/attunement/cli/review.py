@@ -29,7 +29,12 @@ Identifiers = Annotated[
     str, typer.Argument(metavar="ID", help="An entry's id or its first characters, or a conversation's (c-...): all its pairs.")
 ]
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="An entry's id, or its first characters.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for whoever reads the decision later; no words of a client, as it is kept beside hashes.")]
+Why = Annotated[
+    str,
+    typer.Option(
+        "--why", help="The reason, for whoever reads the decision later; no words of a client, as it is kept beside hashes."
+    ),
+]
 By = Annotated[str | None, typer.Option("--by", help="Who decides (default: the user at this machine).")]
 Again = Annotated[bool, typer.Option("--again", help="Decide anew over an earlier decision.")]
 

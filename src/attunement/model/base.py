@@ -157,14 +157,23 @@ def base_config(folder: Path, rope_scaling: Mapping[str, Any] | None = None) -> 
     return config
 
 
-def _quantization(kind: str) -> Any:
-    # It says at every product that it casts, which is what it is there for.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+def import_bitsandbytes() -> bool:
+    """Whether bitsandbytes is installed; if so it is imported, before PEFT or TRL do it.
+
+    On import it fetches native code from a model hub, and runs it, where `kernels` is installed: here it finds none.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells every product that is cast, and that it fetched nothing
     try:
         with _absent("kernels"):
             import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("holding the base in 8 or 4 bits", "qlora") from error
+    except ImportError:
+        return False
+    return True
+
+
+def _quantization(kind: str) -> Any:
+    if not import_bitsandbytes():
+        raise MissingExtraError("holding the base in 8 or 4 bits", "qlora")
     from transformers import BitsAndBytesConfig
 
     if kind == "8bit":
@@ -176,8 +185,7 @@ def _quantization(kind: str) -> Any:
 
 @contextlib.contextmanager
 def _absent(module: str) -> Iterator[None]:
-    """Inside the block `module` cannot be imported: where `kernels` is installed, bitsandbytes fetches native code from a model
-    hub on import, and runs it."""
+    """Inside the block `module` cannot be imported."""
     before = sys.modules.get(module)
     sys.modules[module] = None  # type: ignore[assignment]
     try:

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from attunement.errors import MissingExtraError, ModelError
+from attunement.model.base import import_bitsandbytes
 from attunement.model.experts import Routing
 from attunement.records import ModelConfig
 
@@ -116,6 +117,7 @@ class SparseAdapters:
 
 def _inject(base_model: Any, config: ModelConfig) -> list[Any]:
     """Puts in PEFT's layers, and gives them back."""
+    import_bitsandbytes()
     try:
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.lora import LoraLayer

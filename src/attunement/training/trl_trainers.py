@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from rich.progress import Progress
-from transformers import PrinterCallback, TrainerCallback
 
 from attunement.config import PreferenceSettings
 from attunement.errors import MissingExtraError, ModelError
+from attunement.model.base import import_bitsandbytes
 from attunement.model.chat import IGNORED
 from attunement.model.experts import ExpertFeedForward
 from attunement.model.moe_lora import MoEModel
@@ -27,6 +27,9 @@ from attunement.training.pairs import SIDES, Pair
 from attunement.training.recovery import Divergence
 from attunement.training.signals import Signals
 from attunement.training.unfinished import Unfinished, put_adapter, put_generators, put_optimizer
+
+import_bitsandbytes()  # Transformers' callbacks import PEFT, which imports it
+from transformers import PrinterCallback, TrainerCallback  # noqa: E402
 
 WARM_UP_SHARE = 0.1
 LOGGED = {

@@ -4,7 +4,7 @@
     generate_conversations  written (`grammar`) or by a provider (`talking`); near-duplicates rejected; every one reviewed (`safety`)
     create_training_format  the contract's rows: a therapist's statement and the challenging client's response to it
 
-`edge_case_run` writes a folder of it.
+`run` writes a folder of it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TOGETHER = 64
 class EdgeCaseGenerator:
     """The contract's generator. Without `provider` the conversations are written ones (`offline-grammar`), the same for a seed.
 
-    `categories` is a file of the user's in the form of `edge_cases.toml`, `only` names the categories that are wanted, `written` is the
+    `categories` is a file of the user's in the form of `categories.toml`, `only` names the categories that are wanted, `written` is the
     folder of written beats. `tick` is called for every conversation that is done with, in either way.
     """
 

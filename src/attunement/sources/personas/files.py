@@ -75,7 +75,7 @@ class Exchange(_Strict):
 class Persona(_Strict):
     """A therapist's way of being. `serves` is the need it is for; `techniques` has a share for each of `GROUPS`.
 
-    At least five example turns, from which it is learnt how the persona sounds beside the others (`persona_voice`).
+    At least five example turns, from which it is learnt how the persona sounds beside the others (`voice`).
     """
 
     id: str = Field(min_length=1)

@@ -1,6 +1,6 @@
 """`DualPersonaTrainer`: dialogues in which a therapist changes persona as the client's need changes, made and validated.
 
-Without a provider they come from the written scenarios (`persona_grammar`), with one from a language model (`persona_writing`). What is
+Without a provider they come from the written scenarios (`grammar`), with one from a language model (`writing`). What is
 not consistent is kept apart with its reasons.
 """
 

@@ -143,6 +143,32 @@ class KnowledgeSettings(Section):
     )
 
 
+class VoiceSettings(Section):
+    """`attune voice ingest`."""
+
+    licences: list[str] = Field(
+        ["CC-BY-4.0", "CC-BY-3.0", "CC-BY-SA-4.0", "CC-BY-SA-3.0", "CC0-1.0", "public-domain"],
+        description="Licences of recordings that may be downloaded; others need --i-have-permission.",
+    )
+    engine: Literal["pocketsphinx", "whisper"] = Field(
+        "pocketsphinx", description="Who transcribes: the small offline engine (US English), or faster-whisper."
+    )
+    whisper_model: str = Field(
+        "large-v3-turbo", description="Name or folder of a faster-whisper model; a name is downloaded once."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where faster-whisper computes.")
+    language: str = Field("en", description="Language that is wanted (ISO 639-1); recordings in another are left out.")
+    diarisation: Literal["clustering", "pyannote"] = Field("clustering", description="Who tells speakers apart.")
+    pyannote_model: str = Field("", description="Folder or name of a pyannote pipeline.")
+    most_speakers: int = Field(6, ge=1, le=20, description="Most speakers that a recording is taken to have.")
+    rate_limit_kib: int = Field(1024, ge=0, description="Most that is downloaded, in KiB a second; 0 is no limit.")
+    pause_seconds: float = Field(2.0, ge=0, description="Pause between downloads from one host.")
+    keep_audio: bool = Field(False, description="Keep downloads after they are transcribed: a voice identifies a person.")
+    least_confidence: float = Field(0.6, ge=0, le=1, description="A segment with fewer words expected to be right is left out.")
+    least_naturalness: float = Field(0.3, ge=0, le=1, description="A pair below it is left out.")
+    least_consistency: float = Field(0.2, ge=0, le=1, description="A response less like its speaker is left out.")
+
+
 class ModelSettings(Section):
     """The contract's `ModelConfig`."""
 
@@ -352,6 +378,9 @@ class Settings(BaseSettings):
     )
     knowledge: KnowledgeSettings = Field(
         default_factory=lambda: KnowledgeSettings.model_construct(), description="Concepts of psychology, stored and searched."
+    )
+    voice: VoiceSettings = Field(
+        default_factory=lambda: VoiceSettings.model_construct(), description="Recordings made into dialogue."
     )
     model: ModelSettings = Field(
         default_factory=lambda: ModelSettings.model_construct(), description="The Mixture of LoRA experts."

@@ -4,7 +4,8 @@
     └── UserError                   one line that says what to do; no traceback at the command line
         ├── ConfigError             a setting is unknown, of the wrong type or impossible
         ├── DataError               input that cannot be read or used
-        │   └── IntegrityError      a checksum or a manifest does not match what is on disk
+        │   ├── IntegrityError      a checksum or a manifest does not match what is on disk
+        │   └── RecordingError      a recording that gives nothing: broken, silent, no speech, licence not allowed
         ├── MissingExtraError       an optional dependency is not installed; names the extra
         ├── ModelError              a model or checkpoint that cannot be loaded or trained
         └── ServiceError            the service, or a provider of text, cannot start or cannot answer
@@ -40,6 +41,14 @@ class DataError(UserError):
 
 class IntegrityError(DataError):
     """A checksum or a manifest does not match what is on disk."""
+
+
+class RecordingError(DataError):
+    """A recording that gives nothing; the others go on. `reason` is its code: broken, no_audio, silent, no_speech, licence, ..."""
+
+    def __init__(self, reason: str, told: str) -> None:
+        super().__init__(told)
+        self.reason = reason
 
 
 class MissingExtraError(UserError):

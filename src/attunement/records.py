@@ -20,6 +20,8 @@ SHARES = ("standard", "edge_case", "voice", "knowledge", "dual_persona")
 """The five parts of a training set; the target balance is 30/25/20/15/10 in this order."""
 ROLES = ("client", "therapist", "narrator", "system")
 """Who speaks, as far as training cares: the one who seeks, the one who answers, one who only tells, instructions."""
+SPEAKER_ROLES = ("therapist", "client", "host", "guest", "lecturer")
+"""What somebody is in spoken material."""
 CRISIS_LEVELS = (
     "none", "wish_to_be_dead", "thoughts", "method", "intent", "plan", "behaviour",
     "harm_to_others", "abuse", "psychosis", "medical",
@@ -75,6 +77,56 @@ class Conversation:
     share: str = "standard"
     source_type: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word as it was heard. Times in seconds from the start of the recording; `confidence` 0-1 is the engine's own."""
+
+    text: str
+    start_seconds: float
+    end_seconds: float
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True)
+class SpokenSegment:
+    """A stretch of speech by one speaker. Times in seconds from the start of the recording.
+
+    `confidence` is calibrated: the share of its words that are expected to be right. `speaker` is a label within the recording
+    (`S1`, or the name that subtitles give); `role` one of `SPEAKER_ROLES`, empty where it is not known. `prosody` holds
+    figures by name (`pitch_hz`, `pitch_range_semitones`, `energy_db`, `words_per_second`, `pause_share`, ...), empty where there is no sound.
+    """
+
+    text: str
+    start_seconds: float
+    end_seconds: float
+    confidence: float = 1.0
+    words: Sequence[SpokenWord] = ()
+    speaker: str = ""
+    role: str = ""
+    prosody: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in a recording, or a talk as text. `licence` and `source` go into each example made of it.
+
+    `text` is the whole of it; `segments` are its parts where times are known. `language` is a code of ISO 639-1. `metadata` may hold
+    `url`, `channel`, `chapters`, `content_type`, `audio_sha256`, `rejected` (segments that were left out, with their reason codes), ...
+    """
+
+    transcript_id: str
+    text: str
+    title: str = ""
+    speaker: str = ""
+    source: str = ""
+    licence: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    segments: Sequence[SpokenSegment] = ()
+    engine: str = ""
+    language: str = ""
+    duration_seconds: float = 0.0
 
 
 # --- training data (contract: Data Models) ------------------------------------------------------
@@ -139,12 +191,19 @@ class EmotionalPattern:
 
 @dataclass(frozen=True)
 class PersonalityProfile:
-    """Markers of how somebody speaks: name to value (0-1), with the number of words they rest on."""
+    """Markers of how somebody speaks: name to value (0-1), with the number of words they rest on.
+
+    A marker that the words are too few for is not there. `uncertainty` is the standard error of each, `evidence` what it rests on
+    (words with their counts, figures with units). `style` is the mean sentence vector of what they say, of length 1.
+    """
 
     speaker: str
     markers: Mapping[str, float]
     words: int = 0
     evidence: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    uncertainty: Mapping[str, float] = field(default_factory=dict)
+    style: Sequence[float] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ from typer.testing import CliRunner
 from attunement.cli.main import app
 from attunement.embedding import Embedder
 from attunement.errors import ModelError
-from attunement.records import QAPair
+from attunement.records import QAPair, Transcript
 from attunement.sources.knowledge import topic
 from attunement.sources.knowledge.hierarchy import Hierarchy
 from attunement.sources.knowledge.importing.files import read
 from attunement.sources.knowledge.integrator import WRITTEN, PsychologyKnowledgeIntegrator
 from attunement.sources.knowledge.store import SqliteConcepts
-from attunement.sources.knowledge.transcripts import Transcript
 from attunement.storage.files import read_jsonl
 
 ROWS = {

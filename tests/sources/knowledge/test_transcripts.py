@@ -10,10 +10,10 @@ import pytest
 from attunement.embedding import Embedder
 from attunement.quality.panel import Judges
 from attunement.readers.files import discover, read
-from attunement.records import Conversation
+from attunement.records import Conversation, Transcript
 from attunement.sources.knowledge.linking import Linker
 from attunement.sources.knowledge.segmentation import Tiling, boundaries, pk, units, window_diff
-from attunement.sources.knowledge.transcripts import Transcript, integrate_expert_transcripts, segments, transcript_of
+from attunement.sources.knowledge.transcripts import integrate_expert_transcripts, segments, transcript_of
 from attunement.sources.knowledge.written import written_concepts
 
 SLEEP = (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from attunement import sources
 from attunement.config import Settings, load_settings
 from attunement.embedding import SHIPPED, Embedder
-from attunement.records import QAPair
+from attunement.records import QAPair, Transcript
 from attunement.sources.knowledge import relations, topic
 from attunement.sources.knowledge.base import KnowledgeBase, open_store
 from attunement.sources.knowledge.concepts import Concept
@@ -25,7 +25,7 @@ from attunement.sources.knowledge.hierarchy import Hierarchy
 from attunement.sources.knowledge.importing.files import beside, files_below, read
 from attunement.sources.knowledge.linking import Example, Linker, enrich_training_data
 from attunement.sources.knowledge.store import ConceptStore
-from attunement.sources.knowledge.transcripts import Transcript, integrate_expert_transcripts
+from attunement.sources.knowledge.transcripts import integrate_expert_transcripts
 from attunement.storage.files import content_hash, file_hash
 
 WRITTEN = sources.WRITTEN / "knowledge"

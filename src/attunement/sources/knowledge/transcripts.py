@@ -11,13 +11,12 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from attunement.embedding import Embedder
 from attunement.quality.panel import Judges
 from attunement.quality.verdicts import Item
-from attunement.records import Conversation, QAPair
+from attunement.records import Conversation, QAPair, Transcript
 from attunement.sources.knowledge.examples import inside
 from attunement.sources.knowledge.linking import Link, Linker, enrich_training_data
 from attunement.sources.knowledge.segmentation import Tiling, boundaries, units
@@ -38,19 +37,6 @@ _WITHIN = (
     "You were speaking about {1}. How does {0} come into it?", "What has {0} to do with {1}?",
     "In what you say about {1}, where does {0} belong?",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """A talk of one speaker. `licence` and `source` go into each example; `metadata` may hold an address or a series."""
-
-    transcript_id: str
-    text: str
-    title: str = ""
-    speaker: str = ""
-    source: str = ""
-    licence: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 
 from attunement.errors import RecordingError
-from attunement.sources.voice.decoding import BLOCK_SECONDS, RATE, Samples, opened
+from attunement.sources.voice.decoding import BLOCK, RATE, Samples, opened
 from attunement.storage.files import file_hash
 
-__all__ = ["BLOCK_SECONDS", "FRAME", "RATE", "SILENT_DB", "Samples", "Sound", "blocks", "decibels", "levels", "pieces", "probe"]
+__all__ = ["BLOCK", "FRAME", "RATE", "SILENT_DB", "Samples", "Sound", "blocks", "decibels", "levels", "pieces", "probe"]
 
 FRAME = 512
 """Samples (32 ms) over which loudness is measured; also Silero's step."""
-SILENT_DB = -60.0
-"""A recording whose loudest frame is below it holds nothing: Silero finds none of flite's speech at that level (tests/sources/voice)."""
+SILENT_DB = -70.0
+"""A recording whose loudest frame is below it holds nothing; flite's speech at -60 dBFS (its loudest frames at -50) is still found."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def probe(path: Path) -> Sound:
 
 
 def blocks(path: Path) -> Iterator[Samples]:
-    """The samples of `path` in order, `[n]` with n at most 30 s; all but the last are full. Raises `RecordingError`."""
+    """The samples of `path` in order, `[n]`: `BLOCK` of them (30 s), fewer in the last. Raises `RecordingError`."""
     with opened(path) as decoding:
         yield from decoding.blocks()
         decoding.check()

@@ -17,7 +17,8 @@ from attunement.errors import MissingExtraError, RecordingError
 
 RATE = 16_000
 """Samples a second that every engine here is given (Silero, pocketsphinx, Whisper and speaker encoders are trained on it)."""
-BLOCK_SECONDS = 30
+BLOCK = 937 * 512
+"""Samples of a block, 30 s: whole steps of Silero's, so that no frame lies in two blocks."""
 MOSTLY = 0.5
 """Share of damaged packets from which a file is broken rather than damaged."""
 GAP_SECONDS = 0.25
@@ -114,17 +115,16 @@ class Decoding:
             raise RecordingError("not_audio", f"{self.path.name} is not a recording: nothing in it decodes as sound")
 
     def blocks(self) -> Iterator[Samples]:
-        """Blocks of exactly 30 s; the last has what is left."""
-        size = BLOCK_SECONDS * RATE
-        block, filled = np.empty(size, np.float32), 0
+        """Blocks of `BLOCK` samples; the last has what is left."""
+        block, filled = np.empty(BLOCK, np.float32), 0
         for piece in self._mono():
             while len(piece):
-                taken = min(len(piece), size - filled)
+                taken = min(len(piece), BLOCK - filled)
                 block[filled : filled + taken] = piece[:taken]
                 filled, piece = filled + taken, piece[taken:]
-                if filled == size:
+                if filled == BLOCK:
                     yield block
-                    block, filled = np.empty(size, np.float32), 0
+                    block, filled = np.empty(BLOCK, np.float32), 0
         if filled:
             yield block[:filled].copy()
 

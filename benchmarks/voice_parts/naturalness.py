@@ -1,0 +1,102 @@
+"""The bands of naturalness, and how well it tells real responses from shuffled, cut and misheard ones: `make_bands`, `measure`."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attunement.sources.voice.lexicon_counts import FOLDER
+from attunement.sources.voice.naturalness import LENGTHS, Fluency, length_class, natural
+from attunement.storage.files import content_hash, write_json
+from voice_parts.speakers import SPOKEN, speakers
+
+PER_CLASS, HELD_OUT, TRIED = 400, 5, 300
+LEAST_WORDS = 3
+"""Responses drawn for each band; one conversation in five is for `measure` alone, which takes so many responses."""
+
+
+def make_bands(data: Path) -> None:
+    """The 5 % and 95 % quantiles of nats per word, by length and punctuation; of the ends the 5 % and the 0.5 % quantile."""
+    fluency, rng = Fluency(), random.Random(17)
+    texts = [text for text, held in _responses(data) if not held]
+    told: dict[str, Any] = {
+        "made_of": {
+            "sets": "therapists' turns of AnnoMI (punctuated, and without its marks and capitals), as spoken; four conversations in five",
+            "responses": len(texts),
+            "per_class": PER_CLASS,
+            "quantiles": [0.05, 0.95],
+        }
+    }
+    ends = []
+    for kind, made in (("punctuated", str), ("unpunctuated", bare)):
+        told[kind] = {}
+        for number in range(len(LENGTHS) + 1):
+            here = [made(t) for t in texts if length_class(len(t.split())) == str(number)]
+            found = [fluency.figures(t) for t in rng.sample(here, min(PER_CLASS, len(here)))]
+            low, high = np.quantile([per_word for per_word, _ in found], [0.05, 0.95])
+            told[kind][str(number)] = {"low": round(float(low), 3), "high": round(float(high), 3), "responses": len(found)}
+            ends += [end for _, end in found]
+    low, never = np.quantile(ends, [0.10, 0.005])
+    told["ending"] = {"low": round(float(low), 3), "never": round(float(never), 3), "responses": len(ends)}
+    write_json(FOLDER / "naturalness.json", told)
+
+
+def measure(data: Path) -> dict[str, Any]:
+    """AUC of held-out real responses against the same shuffled and cut, with and without punctuation."""
+    fluency, rng = Fluency(), random.Random(18)
+    texts = [text for text, held in _responses(data) if held and len(text.split()) >= 8]
+    texts = rng.sample(texts, min(TRIED, len(texts)))
+    out: dict[str, Any] = {"responses": len(texts)}
+    for kind, made in (("punctuated", str), ("unpunctuated", bare)):
+        real = [natural(made(t), kind == "punctuated", fluency) for t in texts]
+        spoilt = {
+            "shuffled": [natural(shuffled(made(t), rng), kind == "punctuated", fluency) for t in texts],
+            "cut": [natural(cut(made(t), rng), kind == "punctuated", fluency) for t in texts],
+        }
+        for name, found in spoilt.items():
+            rows = {"score": auc([n.score for n in real], [n.score for n in found])}
+            rows |= {part: auc([n.parts[part] for n in real], [n.parts[part] for n in found]) for part in real[0].parts}
+            out[f"{kind}_{name}_auc"] = {part: round(value, 3) for part, value in rows.items()}
+        out[f"{kind}_real_below_0.3"] = round(float(np.mean([n.score < 0.3 for n in real])), 3)
+        out[f"{kind}_real_median"] = round(float(np.median([n.score for n in real])), 3)
+        for name, found in spoilt.items():
+            out[f"{kind}_{name}_below_0.3"] = round(float(np.mean([n.score < 0.3 for n in found])), 3)
+    return out
+
+
+def auc(real: Sequence[float], spoilt: Sequence[float]) -> float:
+    """How often a real one scores higher; ties count half."""
+    a, b = np.asarray(real)[:, None], np.asarray(spoilt)[None]
+    return float((a > b).mean() + (a == b).mean() / 2)
+
+
+def bare(text: str) -> str:
+    """As a recogniser writes: no marks, no capitals."""
+    return " ".join(re.sub(r"[^\w'\s-]", " ", text.lower()).replace(" - ", " ").split())
+
+
+def shuffled(text: str, rng: random.Random) -> str:
+    words = text.split()
+    rng.shuffle(words)
+    return " ".join(words)
+
+
+def cut(text: str, rng: random.Random) -> str:
+    """Without the end: stops at a place drawn between a third and all but two of its words."""
+    words = text.split()
+    return " ".join(words[: rng.randint(max(3, len(words) // 3), len(words) - 2)])
+
+
+def _responses(data: Path) -> list[tuple[str, bool]]:
+    people = [s for s in speakers(data, {"annomi": SPOKEN["annomi"]}) if s.role == "therapist"]
+    return [
+        (" ".join(turn.split()), int(content_hash(s.name)[:8], 16) % HELD_OUT == 0)
+        for s in people
+        for turn in s.turns
+        if len(turn.split()) >= LEAST_WORDS
+    ]

@@ -1,0 +1,225 @@
+"""yt-dlp as a library that asks only what is asked of it: no configuration, plug-ins, cookies, netrc, programs or cache of the user's.
+
+Only http and https are opened, whatever a page, a format or a redirect names; what leads from a public host to a private one is
+refused. Every error of yt-dlp's becomes one `RecordingError` here:
+
+    address      not an http or https address, or one that leads to something else
+    not_found    404, 410
+    forbidden    401, 403, 451; a private or geo-blocked video, a login
+    unreachable  no such host, a refused connection, a time-out, 429, 5xx
+    extractor    yt-dlp stumbles over it
+    no_media     a page or file without sound or video in it
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from attunement.config import VoiceSettings
+from attunement.errors import MissingExtraError, RecordingError
+
+TIMEOUT_SECONDS = 20.0
+RETRIES = 5
+MOST_WAIT_SECONDS = 60.0
+FORMAT = "/".join(f"{kind}[protocol^={protocol}]" for kind in ("ba", "b") for protocol in ("http", "m3u8"))
+"""The best sound without pictures, else the best of both; rtmp, mms and ftp would need programs."""
+_USER = re.compile(r"//[^/@\s]*@")
+_SECRET = re.compile(r"(?i)([?&;](?:[\w-]*(?:token|secret|passw(?:or)?d|signature)|sig|auth|key|api_?key)=)[^&;#\s]+")
+_NOISE = re.compile(r"^(?:ERROR: )?(?:\[[^\]]+\] )?|; please report this issue on.*$|\. (?:Use|See) --.*$|\(caused by .*$", re.S)
+_FORBIDDEN = re.compile(r"(?i)private|sign in|log ?in|members?.only|not available in your|geo.?restrict|age.restrict|drm")
+_NO_MEDIA = re.compile(
+    r"(?i)unsupported url|no video formats|no media|requested format is not available|not a valid url|no suitable"
+)
+
+
+def shown(text: str) -> str:
+    """`text` with the names, passwords and tokens of its addresses taken out: fit for records and messages."""
+    return _SECRET.sub(r"\1...", _USER.sub("//", text))
+
+
+def checked(address: str) -> str:
+    """`address` if it may be opened. Raises `RecordingError`."""
+    try:
+        parts = urlsplit(address.strip())
+        host = parts.hostname or ""
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in ("http", "https"):
+        raise RecordingError("address", f"{shown(address)} is not an http or https address: give one, or the path of a file")
+    return urlunsplit(parts)
+
+
+def client(settings: VoiceSettings, folder: Path, progress: Callable[[dict[str, Any]], None]) -> Any:
+    """A `yt_dlp.YoutubeDL` that writes to `folder` only; `progress` is told what its hooks are."""
+    try:
+        import yt_dlp
+        from yt_dlp import globals as state
+    except ImportError as error:
+        raise MissingExtraError("downloading recordings", "voice") from error
+
+    state.plugin_dirs.value = []  # code in ~/.config/yt-dlp and in other packages
+    pause = settings.pause_seconds
+
+    def wait(n: int) -> float:
+        return min(MOST_WAIT_SECONDS, pause * 2**n)
+
+    site = yt_dlp.YoutubeDL(
+        {
+            "quiet": True,
+            "no_warnings": True,
+            "noprogress": True,
+            "logger": _Silence(),
+            "format": FORMAT,
+            "outtmpl": {"default": str(folder / "unnamed.%(ext)s").replace("%", "%%")},
+            "noplaylist": True,  # an address of one video within a list means that video
+            "extract_flat": "in_playlist",
+            "continuedl": True,
+            "updatetime": False,
+            "ratelimit": settings.rate_limit_kib * 1024 or None,
+            "sleep_interval_requests": min(1.0, pause),
+            "retries": RETRIES,
+            "fragment_retries": RETRIES,
+            "extractor_retries": 2,
+            "retry_sleep_functions": {"http": wait, "fragment": wait, "extractor": wait},
+            "skip_unavailable_fragments": False,  # half a talk must not pass for a whole one
+            "socket_timeout": TIMEOUT_SECONDS,
+            "cachedir": False,
+            "usenetrc": False,
+            "cookiefile": None,
+            "cookiesfrombrowser": None,
+            "enable_file_urls": False,
+            "postprocessors": [],
+            "fixup": "never",
+            "ffmpeg_location": str(folder / "no-ffmpeg"),
+            "external_downloader": {"default": "native"},
+            "progress_hooks": [progress],
+        }
+    )
+    _guard(site)
+    return site
+
+
+class _Silence:
+    """yt-dlp's messages go nowhere; what matters comes as an exception."""
+
+    def debug(self, message: str) -> None: ...
+    def info(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
+
+
+def _guard(site: Any) -> None:
+    """Every request of `site` passes here, those of its extractors and downloaders too."""
+    inner = site.urlopen
+
+    def urlopen(request: Any) -> Any:
+        asked = request if isinstance(request, str) else request.url
+        if asked.startswith("//"):
+            asked = "http:" + asked
+        checked(asked)
+        _no_way_in(site, asked)
+        answer = inner(request)
+        try:
+            checked(answer.url)
+            _no_way_in(site, answer.url)
+        except RecordingError:
+            answer.close()
+            raise
+        return answer
+
+    site.urlopen = urlopen
+
+
+def _no_way_in(site: Any, address: str) -> None:
+    """A public page must not make this machine ask its own network: addresses are compared as written."""
+    began = getattr(site, "began_at", "")
+    if began and _private(address) and not _private(began):
+        raise RecordingError("address", f"{shown(began)} leads to the private address {shown(address)}: it is not opened")
+
+
+def _private(address: str) -> bool:
+    host = (urlsplit(address).hostname or "").rstrip(".")
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+
+
+@contextmanager
+def asking(address: str) -> Iterator[None]:
+    """What fails inside becomes a `RecordingError` about `address`."""
+    from yt_dlp.networking.exceptions import RequestError
+    from yt_dlp.utils import YoutubeDLError
+
+    try:
+        yield
+    except (YoutubeDLError, RequestError) as error:
+        raise _mapped(error, address) from error
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+    ) as error:  # one of its 1800 readers of sites met what it does not know
+        raise RecordingError("extractor", f"yt-dlp cannot read {shown(address)}: {_line(error)}; a newer yt-dlp may") from error
+
+
+def _mapped(error: BaseException, address: str) -> RecordingError:
+    from yt_dlp.networking.exceptions import HTTPError, TransportError
+    from yt_dlp.utils import ContentTooShortError
+
+    chain = list(_chain(error))
+    where = shown(address)
+    for cause in chain:
+        if isinstance(cause, RecordingError):
+            return cause
+        if isinstance(cause, HTTPError):
+            return _answered(int(cause.status), where)
+    for cause in chain:
+        if isinstance(cause, ContentTooShortError):
+            return RecordingError(
+                "unreachable", f"{where} broke off again and again: run the same command again to go on from there"
+            )
+        if isinstance(cause, TransportError):
+            return RecordingError("unreachable", f"{where} cannot be reached: {_line(cause)}")
+    line = _line(error)
+    if _NO_MEDIA.search(line):
+        return RecordingError("no_media", f"there is no sound or video that can be read at {where}")
+    return RecordingError("forbidden" if _FORBIDDEN.search(line) else "unreachable", f"{where} gives no recording: {line}")
+
+
+def _answered(status: int, where: str) -> RecordingError:
+    if status in (404, 410):
+        return RecordingError("not_found", f"there is nothing at {where} (it answers {status}): check the address")
+    if status in (401, 403, 407, 451):
+        return RecordingError("forbidden", f"{where} may not be read (it answers {status})")
+    if 300 <= status < 400:
+        return RecordingError(
+            "address", f"{where} leads to something that is not an http or https address, or in a circle: it is not opened"
+        )
+    return RecordingError("unreachable", f"{where} cannot be read now (it answers {status}): try again later")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what caused it, in all the ways in which yt-dlp keeps that."""
+    seen: set[int] = set()
+    todo: list[Any] = [error]
+    while todo:
+        one = todo.pop(0)
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            todo += [getattr(one, "cause", None), *(getattr(one, "exc_info", None) or ())[1:2], one.__cause__, one.__context__]
+
+
+def _line(error: BaseException) -> str:
+    """The first line of a message, without what yt-dlp says about itself."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    text = _NOISE.sub("", text).strip()
+    return shown(text.splitlines()[0].strip().rstrip(".:") if text else type(error).__name__)[:200]

@@ -9,9 +9,10 @@ from typing import Any
 
 from attunement.readers.sets import own_set
 from attunement.sources.voice.audio import probe
+from attunement.sources.voice.captions import caption_segments
 from attunement.sources.voice.licences import UNKNOWN, licence_class, licence_code
 from attunement.sources.voice.media_site import shown
-from attunement.storage.files import read_json
+from attunement.storage.files import file_hash, read_json
 
 SUBTITLES = (".vtt", ".srt")
 
@@ -100,10 +101,38 @@ def local(path: Path) -> Recording:
 
     Raises `RecordingError` for a file without sound, `DataError` for a broken file beside it.
     """
+    return _as_told(replace(described(_info(path), path), subtitles=_subtitles(path)))
+
+
+def local_captions(path: Path) -> Recording:
+    """SRT or VTT without sound: what was said, and nothing of how. Raises `RecordingError`, `DataError` as `local` does."""
+    segments, info = caption_segments(path), _info(path)
+    code = licence_code(info.get("license"))
+    return _as_told(
+        Recording(
+            path=path,
+            url=shown(str(info.get("webpage_url") or "")),
+            title=str(info.get("title") or path.stem),
+            channel=str(info.get("channel") or info.get("uploader") or ""),
+            licence=code,
+            licence_class=licence_class(code),
+            duration_seconds=segments[-1].end_seconds,
+            subtitles=path,
+            sha256=file_hash(path),
+        )
+    )
+
+
+def _info(path: Path) -> Mapping[str, Any]:
+    """What yt-dlp wrote beside the file."""
     beside = [path.with_suffix(".info.json"), path.with_name(path.name + ".info.json")]
     info: Any = next((read_json(side) for side in beside if side.is_file()), {})
-    recording = replace(described(info if isinstance(info, dict) else {}, path), subtitles=_subtitles(path))
-    own = own_set(path.parent)
+    return info if isinstance(info, dict) else {}
+
+
+def _as_told(recording: Recording) -> Recording:
+    """With what `source.toml` in its folder says, where nothing nearer tells the licence."""
+    own = own_set(recording.path.parent)
     if own is None or recording.licence != UNKNOWN:
         return recording
     return replace(

@@ -1,15 +1,13 @@
 """From words and from who speaks when to segments: one speaker, no long pause, seldom longer than half a minute.
 
-A word belongs to the speaker in whose stretch its middle lies, or whose stretch is nearest. A lone short word between two of
-another speaker is theirs where the diariser's edges are no finer than that (a window of speech is longer than a word); a
-backchannel that the diariser heard as a stretch of its own stays.
+A word belongs to the speaker in whose stretch its middle lies, or whose stretch is nearest.
 """
 
 from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from attunement.records import SpokenSegment, SpokenWord
 from attunement.sources.voice.diarisation import Stretch
@@ -19,14 +17,10 @@ LONGEST_PAUSE_SECONDS = 1.2
 LONGEST_SECONDS = 30.0
 
 
-def segmented(
-    words: Sequence[SpokenWord],
-    stretches: Sequence[Stretch],
-    punctuate: Callable[[Sequence[SpokenWord]], str] | None = None,
-) -> list[SpokenSegment]:
+def segmented(words: Sequence[SpokenWord], stretches: Sequence[Stretch]) -> list[SpokenSegment]:
     """The segments of a recording in order. `words` and `stretches` are sorted by time; without stretches nobody is named.
 
-    `punctuate` gives the text of a segment's words; without it they are joined. Confidence is left at 1.0.
+    Confidence is left at 1.0.
     """
     speakers = speakers_of(words, stretches)
     parts: list[list[tuple[SpokenWord, str]]] = []
@@ -34,7 +28,7 @@ def segmented(
         if not parts or _ends(parts[-1], word, speaker):
             parts.append([])
         parts[-1].append((word, speaker))
-    return [_segment([word for word, _ in part], part[0][1], punctuate) for part in parts]
+    return [segment_of([word for word, _ in part], part[0][1]) for part in parts]
 
 
 def speakers_of(words: Sequence[SpokenWord], stretches: Sequence[Stretch]) -> list[str]:
@@ -60,13 +54,18 @@ def _ends(part: Sequence[tuple[SpokenWord, str]], word: SpokenWord, speaker: str
     )
 
 
-def _segment(
-    words: Sequence[SpokenWord], speaker: str, punctuate: Callable[[Sequence[SpokenWord]], str] | None
-) -> SpokenSegment:
-    text = punctuate(words) if punctuate else " ".join(word.text for word in words)
+def segment_of(words: Sequence[SpokenWord], speaker: str) -> SpokenSegment:
+    """One segment of words in a row, of which there is one at least."""
+    text = " ".join(word.text for word in words)
     return SpokenSegment(text, words[0].start_seconds, words[-1].end_seconds, words=tuple(words), speaker=speaker)
 
 
-def turns_of(segments: Sequence[SpokenSegment]) -> list[list[SpokenSegment]]:
-    """Consecutive segments of one speaker together: the turns of the talk."""
-    return [list(group) for _, group in itertools.groupby(segments, key=lambda s: s.speaker)]
+def spread_words(segment: SpokenSegment) -> list[SpokenWord]:
+    """The words of a segment that only its beginning and end are known of (subtitles), spread evenly by their letters."""
+    texts = segment.text.split()
+    ends = list(itertools.accumulate(len(text) + 1 for text in texts))
+    scale = (segment.end_seconds - segment.start_seconds) / max(1, ends[-1] if ends else 1)
+    starts = [segment.start_seconds + scale * at for at in (0, *ends[:-1])]
+    return [
+        SpokenWord(text, start, start + scale * (len(text) + 1), segment.confidence) for text, start in zip(texts, starts, strict=True)
+    ]

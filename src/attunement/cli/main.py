@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from attunement import __version__
-from attunement.cli import chat, config, data, demo, evaluate, export, generate, knowledge, quality, review, serve, train
+from attunement.cli import chat, config, data, demo, evaluate, export, generate, knowledge, quality, review, serve, train, voice
 from attunement.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(quality.app, name="quality")
 app.add_typer(knowledge.app, name="knowledge")
+app.add_typer(voice.app, name="voice")
 app.add_typer(review.app, name="review")
 app.add_typer(generate.app, name="generate")
 app.add_typer(config.app, name="config")
@@ -35,7 +36,7 @@ app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
 RESUMABLE = {
-    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("train", "run"), ("train", "resume"), ("demo",),
+    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("voice", "ingest"), ("train", "run"), ("train", "resume"), ("demo",),
 }  # fmt: skip
 """The long commands of which an interruption loses next to nothing; the user is told so."""
 

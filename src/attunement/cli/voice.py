@@ -24,7 +24,8 @@ def _group() -> None:
 @app.command()
 def ingest(
     sources: Annotated[
-        list[str], typer.Argument(metavar="URL|FILE...", help="Addresses, sound or video files, SRT or VTT transcripts, folders of them.")
+        list[str],
+        typer.Argument(metavar="URL|FILE...", help="Addresses, sound or video files, SRT or VTT transcripts, folders of them."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for transcripts and dialogue; `attune data build` reads it.")],
     permission: Annotated[

@@ -266,11 +266,12 @@ class _Story:
                 }
             )
 
-    def _instruction(self, share: str) -> str:
-        """What tells a model who asks, kept for knowledge alone: so does it not speak to clients as to a trainee. System messages of
-        other sources are their own models' prompts."""
+    def _instruction(self) -> str:
+        """The system message of a source that says it belongs to the examples (`instruction` in its `source.toml`), so that a model does
+        not speak to clients as to a trainee. Those of other sources are their own models' prompts."""
         first = self.conversation.turns[0] if self.conversation else None
-        return first.text if first and first.role == "system" and share == "knowledge" else ""
+        wanted = self._shard.read.file.recipe.instruction
+        return first.text if wanted and first and first.role == "system" else ""
 
     def _made_of(self) -> dict[str, Any]:
         """Of a conversation that was made: by whom, and from which beats, course or concepts."""
@@ -302,7 +303,7 @@ class _Story:
                 "conversation_id": self.conversation_id,
                 "licence": origin.licence,
                 "licence_class": origin.licence_class,
-                "instruction": self._instruction(share),
+                "instruction": self._instruction(),
             }
             if outcome.decided is not None:
                 told["review"] = {name: getattr(outcome.decided, name) for name in ("decision", "who", "when")}

@@ -45,6 +45,10 @@ class FileRecipe(BaseModel):
     group: str = Field("", description="Template of the group that may not be parted: 'name/{column}'.")
     metadata: list[str] = Field(default_factory=list, description="Columns or keys to keep.")
     markup: bool = Field(False, description="Text is HTML.")
+    instruction: bool = Field(
+        False,
+        description="The system message tells a model who asks, and stays in the examples; otherwise it is another model's prompt.",
+    )
     detokenise: bool = Field(False, description="Text was taken apart by a tokeniser.")
     share: Literal["", "standard", "edge_case", "voice", "knowledge", "dual_persona"] = Field(
         "", description="Share of these files, if not the set's."

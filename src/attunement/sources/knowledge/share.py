@@ -109,4 +109,4 @@ def _recipe(licence: str) -> str:
     }
     told = "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
     columns = canonical(["subject", "concept_ids", "form", "coherence", "checked"])
-    return f'{told}\n[[files]]\nmatch = "{FILE}"\ngroup = "knowledge/{{subject}}"\nmetadata = {columns}\n'
+    return f'{told}\n[[files]]\nmatch = "{FILE}"\ninstruction = true\ngroup = "knowledge/{{subject}}"\nmetadata = {columns}\n'

@@ -88,7 +88,7 @@ def listen(recording: Recording, ears: Ears, work: Path, tick: Tick = lambda *_:
     if not kept:
         raise RecordingError("nothing_understood", _nothing_understood(recording, rejected))
     if sound:
-        kept = _with_prosody(kept, track_of(recording.path, spans))
+        kept = _with_prosody(kept, track_of(recording.path))
     return _transcript(recording, kept, rejected, engine, language)
 
 
@@ -209,7 +209,11 @@ def _with_prosody(segments: Sequence[SpokenSegment], track: Track) -> list[Spoke
 
 
 def _transcript(
-    recording: Recording, segments: Sequence[SpokenSegment], rejected: Sequence[Mapping[str, Any]], engine: str, language: Language
+    recording: Recording,
+    segments: Sequence[SpokenSegment],
+    rejected: Sequence[Mapping[str, Any]],
+    engine: str,
+    language: Language,
 ) -> Transcript:
     metadata = {
         "url": recording.url,

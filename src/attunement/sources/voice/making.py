@@ -12,7 +12,7 @@ from attunement.quality.panel import Judges
 from attunement.records import EmotionalPattern, PersonalityProfile, Transcript, from_dict, to_dict
 from attunement.sources.knowledge.linking import Linker
 from attunement.sources.voice.checking import Checked, check
-from attunement.sources.voice.dialogue import construct, content_type_of
+from attunement.sources.voice.dialogue import ANSWERS, construct, content_type_of
 from attunement.sources.voice.emotions import emotional_patterns
 from attunement.sources.voice.naturalness import Fluency
 from attunement.sources.voice.personality import profiles_of
@@ -71,6 +71,15 @@ def with_roles(transcript: Transcript, judges: Judges) -> Transcript:
     segments = [replace(s, role=s.role or roles[s.speaker].name) for s in transcript.segments]
     told = {speaker: {"role": role.name, "probability": round(role.probability, 4)} for speaker, role in roles.items()}
     return replace(transcript, segments=tuple(segments), metadata={**transcript.metadata, "speakers": told})
+
+
+def main_speaker(transcript: Transcript) -> str:
+    """Who answers: the therapist or guest; where there is none, who says most."""
+    said: Counter[str] = Counter()
+    for segment in transcript.segments:
+        weight = len(segment.text.split()) * (1000 if segment.role in ANSWERS else 1)  # a role goes before any number of words
+        said[segment.speaker] += weight
+    return said.most_common(1)[0][0] if said else transcript.speaker
 
 
 # --- on disk ------------------------------------------------------------------------------------------------------

@@ -32,7 +32,18 @@ DIALOGUE, TRANSCRIPTS = "dialogue", "transcripts"
 TALKS, SESSIONS = "talks.jsonl", "sessions.jsonl"
 SYSTEM = "You are an experienced lecturer in psychology. Somebody who listened asks about your talk; answer in your own words."
 """Keeps the voice of a lecture apart from how the model speaks to a client."""
-KEPT = ("id", "transcript", "url", "title", "channel", "content_type", "transcription_quality", "naturalness", REVIEW_MARK, REVIEW_REASONS)
+KEPT = (
+    "id",
+    "transcript",
+    "url",
+    "title",
+    "channel",
+    "content_type",
+    "transcription_quality",
+    "naturalness",
+    REVIEW_MARK,
+    REVIEW_REASONS,
+)
 _AS_CLIENT, _AS_THERAPIST = ("client", "host"), ("therapist", "guest")
 
 
@@ -112,7 +123,10 @@ def _write_dialogue(made: Sequence[Made], folder: Path) -> None:
         name = re.sub(r"[^a-z0-9.]+", "-", licence.casefold()).strip("-") or "unknown"
         counts = [
             write_jsonl(folder / name / file, rows)
-            for file, rows in ((SESSIONS, (r for one in group for r in sessions(one))), (TALKS, (r for one in group for r in talks(one))))
+            for file, rows in (
+                (SESSIONS, (r for one in group for r in sessions(one))),
+                (TALKS, (r for one in group for r in talks(one))),
+            )
         ]
         for count, file in zip(counts, (SESSIONS, TALKS), strict=True):
             if not count:

@@ -65,15 +65,14 @@ class _Run:
 
     def __init__(self, out: Path, settings: Settings, permission: bool, tick: Tick, told: Told, judges: Judges | None) -> None:
         self.out, self.settings, self.tick, self.told = out, settings, tick, told
-        voice = settings.voice
         self.downloads = Downloader(
-            voice,
+            settings.voice,
             out / WORK / "downloads",
             i_have_permission=permission,
             tick=lambda title, done, total: tick(f"downloading {title}", done, total or done),
         )
-        self.ears = Ears(voice, cache(lambda: open_transcriber(voice)), cache(lambda: open_diariser(voice)), _confidence(settings))
-        self.makers = cache(lambda: _makers(settings, judges))
+        self.ears = ears_of(settings)
+        self.makers = cache(lambda: makers_of(settings, judges))
         self.rows: dict[str, dict[str, Any]] = {row["source"]: row for row in _rows(out)}
 
     def found(self, source: str) -> Iterator[Recording | Failure]:
@@ -159,7 +158,9 @@ class _Run:
     def all(self) -> tuple[list[Made], list[dict[str, Any]]]:
         """What this and earlier runs made, and every recording, in the order of their names."""
         rows = [self.rows[name] for name in sorted(self.rows)]
-        found = [read_json(self.out / output.TRANSCRIPTS / f"{row['transcript']}.json") for row in rows if row["outcome"] == "kept"]
+        found = [
+            read_json(self.out / output.TRANSCRIPTS / f"{row['transcript']}.json") for row in rows if row["outcome"] == "kept"
+        ]
         return [made_of(row, from_dict(Transcript, row["transcript"])) for row in found], rows
 
 
@@ -174,10 +175,16 @@ def _files(folder: Path) -> list[Path]:
     files = [
         p
         for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.suffix.casefold() not in NOT_MEDIA and not any(n.startswith(".") for n in p.relative_to(folder).parts)
+        if p.is_file()
+        and p.suffix.casefold() not in NOT_MEDIA
+        and not any(n.startswith(".") for n in p.relative_to(folder).parts)
     ]
     sound = {p.with_suffix("") for p in files if p.suffix.casefold() not in SUBTITLES}
-    return [p for p in files if p.suffix.casefold() not in SUBTITLES or not {p.with_suffix(""), p.with_suffix("").with_suffix("")} & sound]
+    return [
+        p
+        for p in files
+        if p.suffix.casefold() not in SUBTITLES or not {p.with_suffix(""), p.with_suffix("").with_suffix("")} & sound
+    ]
 
 
 def _confidence(settings: Settings) -> Confidence:
@@ -186,7 +193,14 @@ def _confidence(settings: Settings) -> Confidence:
     return Confidence(settings.voice.engine, load(own).get(settings.voice.engine) if own.is_file() else None)
 
 
-def _makers(settings: Settings, judges: Judges | None) -> Makers:
+def ears_of(settings: Settings) -> Ears:
+    """What listens by these settings."""
+    voice = settings.voice
+    return Ears(voice, cache(lambda: open_transcriber(voice)), cache(lambda: open_diariser(voice)), _confidence(settings))
+
+
+def makers_of(settings: Settings, judges: Judges | None = None) -> Makers:
+    """What makes and judges pairs by these settings."""
     judges = judges or Judges(Embedder(settings.embedding), settings.home.expanduser())
     return Makers(judges, settings.voice, Linker(written_concepts(), judges.embedder), Fluency())
 

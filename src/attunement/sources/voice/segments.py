@@ -67,5 +67,6 @@ def spread_words(segment: SpokenSegment) -> list[SpokenWord]:
     scale = (segment.end_seconds - segment.start_seconds) / max(1, ends[-1] if ends else 1)
     starts = [segment.start_seconds + scale * at for at in (0, *ends[:-1])]
     return [
-        SpokenWord(text, start, start + scale * (len(text) + 1), segment.confidence) for text, start in zip(texts, starts, strict=True)
+        SpokenWord(text, start, start + scale * (len(text) + 1), segment.confidence)
+        for text, start in zip(texts, starts, strict=True)
     ]

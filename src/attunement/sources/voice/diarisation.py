@@ -30,6 +30,8 @@ BESIDE = 2
 """Windows on either side that are joined with one before clustering."""
 SAME_VOICE = 0.86
 """Clusters whose means are more alike (cosine) than this are one speaker; by the tries in `benchmarks/voice_parts/speakers.py`."""
+UNSURE, UNSURE_SECONDS = 0.06, 8.0
+"""A mean of little speech depends on what was said: `SAME_VOICE` is lower by so much at nothing, and less with each eight seconds."""
 LEAST_SECONDS, LEAST_SHARE = 4.0, 0.02
 """A speaker with less than this much speech, and less than this share of it, is none: what is left over goes to the nearest."""
 REFINED = 5
@@ -133,10 +135,12 @@ def speakers_of(vectors: Vectors, most: int, step_seconds: float) -> Vectors:
     while True:
         for _ in range(REFINED):
             means = _means(chosen, (chosen @ means.T).argmax(1), least)
-        alike = means @ means.T - 2 * np.eye(len(means))
+        labels = (chosen @ means.T).argmax(1)
+        seconds = np.bincount(labels, minlength=len(means)) * step_seconds * len(vectors) / len(chosen)
+        unsure = UNSURE * np.exp(-np.minimum(seconds[:, None], seconds) / UNSURE_SECONDS)
+        alike = means @ means.T + unsure - 2 * np.eye(len(means))
         if len(means) == 1 or (alike.max() < SAME_VOICE and len(means) <= most):
             return means
-        labels = (chosen @ means.T).argmax(1)
         first, second = np.unravel_index(int(alike.argmax()), alike.shape)
         means = _means(chosen, np.where(labels == second, first, labels), least)
 

@@ -27,6 +27,9 @@ WINDOW_FRAMES = 160
 DIMENSIONS, LAYERS = 256, 3
 LOUDNESS_DB = -30.0
 """Quieter speech is made so loud (RMS over full scale): the spectrogram is not a logarithm, so loudness tells."""
+HUM_PERCENTILE = 25
+"""What each band holds even in the quieter quarter of the frames is taken for noise and taken away: with pink noise 5 dB below the
+speech, of four voices' monologues none is then heard as two speakers (before: one), and two alike voices stay two (before: one)."""
 LEAST_COVERED = 0.75
 """A last window that holds less speech than this share of it is left out, unless it is the only one."""
 BATCH = 256
@@ -50,7 +53,7 @@ class SpeakerEncoder:
         starts = self._starts(len(samples))
         length = (starts[-1] + WINDOW_FRAMES) * HOP
         padded = np.pad(louder(samples), (0, max(0, length - len(samples))))
-        mel = mel_spectrogram(padded)
+        mel = without_hum(mel_spectrogram(padded), frames=len(samples) // HOP)
         vectors = self.vectors(np.stack([mel[start : start + WINDOW_FRAMES] for start in starts]))
         begins = np.asarray(starts) * HOP / RATE
         ends = np.minimum(begins + WINDOW_FRAMES * HOP / RATE, len(samples) / RATE)
@@ -113,6 +116,11 @@ def mel_spectrogram(samples: Samples) -> NDArray[np.float32]:
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)).astype(np.float32)
     power = np.square(np.abs(np.fft.rfft(frames * window))).astype(np.float32)
     return np.asarray(power @ _mel_bands().T, dtype=np.float32)
+
+
+def without_hum(mel: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """Mel spectrogram `[t, 40]` less the steady part of its first `frames`."""
+    return np.asarray(np.maximum(mel - np.percentile(mel[: max(1, frames)], HUM_PERCENTILE, axis=0), 0), dtype=np.float32)
 
 
 @lru_cache(maxsize=1)

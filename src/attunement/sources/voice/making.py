@@ -68,7 +68,7 @@ class Makers:
 def with_roles(transcript: Transcript, judges: Judges) -> Transcript:
     """The transcript with what each speaker is. Names that subtitles give and that tell a role are taken at their word."""
     roles = roles_of(turns_of(transcript.segments), judges)
-    segments = [replace(s, role=s.role or roles[s.speaker].name) for s in transcript.segments]
+    segments = [replace(s, role=s.role or (roles[s.speaker].name if s.speaker in roles else "")) for s in transcript.segments]
     told = {speaker: {"role": role.name, "probability": round(role.probability, 4)} for speaker, role in roles.items()}
     return replace(transcript, segments=tuple(segments), metadata={**transcript.metadata, "speakers": told})
 

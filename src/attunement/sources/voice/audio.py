@@ -100,10 +100,11 @@ def pieces(path: Path, spans: Iterable[tuple[float, float]]) -> Iterator[Samples
 
     A span beyond the end gives what there is of it, an empty array where there is none. Raises `RecordingError`.
     """
-    source, held, base = blocks(path), np.zeros(0, np.float32), 0
+    source, held, base, before = blocks(path), np.zeros(0, np.float32), 0, 0
     for start, end in spans:
         first, last = round(start * RATE), round(end * RATE)
-        assert base <= first <= last, f"spans are sorted and run forwards: {start} to {end}"
+        assert before <= first <= last, f"spans are sorted and run forwards: {start} to {end}"
+        before = first
         while base + len(held) < last and (block := next(source, None)) is not None:
             kept = held[max(0, first - base) :]
             base += len(held) - len(kept)

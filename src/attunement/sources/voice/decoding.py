@@ -129,13 +129,25 @@ class Decoding:
             yield block[:filled].copy()
 
     def _mono(self) -> Iterator[Samples]:
+        """Two seconds at a time: a packet may hold 20 ms, and numpy's cost is by the call."""
+        waiting: list[NDArray[np.float32]] = []
+        for part in self._resampled():
+            if waiting and (len(part) != len(waiting[0]) or sum(p.shape[1] for p in waiting) > 2 * RATE):
+                yield _mixed(np.concatenate(waiting, axis=1))
+                waiting = []
+            waiting.append(part)
+        if waiting:
+            yield _mixed(np.concatenate(waiting, axis=1))
+
+    def _resampled(self) -> Iterator[NDArray[np.float32]]:
+        """Parts `[channels, n]`; a gap is one of one channel."""
         resampler = _Resampler()
         for frame in self._frames():
             if isinstance(frame, float):
-                yield np.zeros(round(frame * RATE), np.float32)
+                yield np.zeros((1, round(frame * RATE)), np.float32)
             else:
-                yield from map(_mixed, resampler.resample(frame))
-        yield from map(_mixed, resampler.resample(None))
+                yield from resampler.resample(frame)
+        yield from resampler.resample(None)
 
     def _frames(self) -> Iterator[Any]:
         """Decoded frames; a float is seconds of silence, where the stamps say that something is missing."""

@@ -67,7 +67,7 @@ def client(settings: VoiceSettings, folder: Path, progress: Callable[[dict[str, 
     pause = settings.pause_seconds
 
     def wait(n: int) -> float:
-        return min(MOST_WAIT_SECONDS, pause * 2**n)
+        return float(min(MOST_WAIT_SECONDS, pause * 2**n))
 
     site = yt_dlp.YoutubeDL(
         {

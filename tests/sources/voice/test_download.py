@@ -152,6 +152,9 @@ def test_one_failure_never_stops_the_others(site: Site, tmp_path: Path, sounds: 
         closed.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/talk.mp3"
     site.redirects |= {"/file": f"file://{tmp_path}/private.wav", "/circle": "/circle"}
+    ftp = socket.create_server(("127.0.0.1", 0))
+    ftp.setblocking(False)
+    site.redirects["/ftp"] = f"ftp://127.0.0.1:{ftp.getsockname()[1]}/talk.mp3"
     site.statuses |= {"/closed": 403, "/busy": 503}
     site.files["/garbage.mp3"] = ("audio/mpeg", bytes(range(256)) * 400)
     page(site, "/text", "<p>nothing to hear</p>")
@@ -163,6 +166,7 @@ def test_one_failure_never_stops_the_others(site: Site, tmp_path: Path, sounds: 
         "/busy": "unreachable",
         "/text": "no_media",
         "/file": "address",
+        "/ftp": "address",
         "/circle": "address",
         "/garbage.mp3": "not_audio",
     }
@@ -172,6 +176,8 @@ def test_one_failure_never_stops_the_others(site: Site, tmp_path: Path, sounds: 
     reasons = [one.reason if isinstance(one, Failure) else "" for one in found]
     assert reasons[:-2] == [*expected.values(), "unreachable", "address"], found
     assert reasons[-1] == "" and reasons[-2], found
+    with ftp, pytest.raises(BlockingIOError):
+        ftp.accept()  # nobody came
     assert all("\n" not in one.told and one.told for one in found if isinstance(one, Failure))
     assert not list((tmp_path / "out").glob("*garbage*")) and len(list((tmp_path / "out").glob("*.mp3"))) == 1
 

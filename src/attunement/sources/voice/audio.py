@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from attunement.errors import RecordingError
-from attunement.sources.voice.decoding import BLOCK, RATE, Samples, opened
+from attunement.sources.voice.decoding import BLOCK as BLOCK
+from attunement.sources.voice.decoding import RATE as RATE
+from attunement.sources.voice.decoding import Samples as Samples
+from attunement.sources.voice.decoding import opened
 from attunement.storage.files import file_hash
-
-__all__ = ["BLOCK", "FRAME", "RATE", "SILENT_DB", "Samples", "Sound", "blocks", "decibels", "levels", "pieces", "probe"]
 
 FRAME = 512
 """Samples (32 ms) over which loudness is measured; also Silero's step."""

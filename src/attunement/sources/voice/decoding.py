@@ -131,11 +131,13 @@ class Decoding:
     def _mono(self) -> Iterator[Samples]:
         """Two seconds at a time: a packet may hold 20 ms, and numpy's cost is by the call."""
         waiting: list[NDArray[np.float32]] = []
+        held = 0
         for part in self._resampled():
-            if waiting and (len(part) != len(waiting[0]) or sum(p.shape[1] for p in waiting) > 2 * RATE):
+            if waiting and (held > 2 * RATE or len(part) != len(waiting[0])):
                 yield _mixed(np.concatenate(waiting, axis=1))
-                waiting = []
+                waiting, held = [], 0
             waiting.append(part)
+            held += part.shape[1]
         if waiting:
             yield _mixed(np.concatenate(waiting, axis=1))
 

@@ -24,10 +24,10 @@ from attunement.config import VoiceSettings
 from attunement.errors import DataError, RecordingError
 from attunement.sources.voice.licences import UNKNOWN, licence_code, page_licence
 from attunement.sources.voice.media_site import asking, checked, client, shown
-from attunement.sources.voice.recordings import SUBTITLES, Failure, Recording, described, from_row, local
+from attunement.sources.voice.recordings import SUBTITLES, described, from_row, local
+from attunement.sources.voice.recordings import Failure as Failure
+from attunement.sources.voice.recordings import Recording as Recording
 from attunement.storage.files import atomic_write, content_hash, exclusive, read_json, write_json
-
-__all__ = ["Downloader", "Failure", "Recording"]
 
 MOST_PAGE_BYTES = 4_000_000
 MOST_SUBTITLE_BYTES = 8_000_000

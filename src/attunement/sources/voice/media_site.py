@@ -43,6 +43,11 @@ def shown(text: str) -> str:
     return _SECRET.sub(r"\1...", _USER.sub("//", text))
 
 
+def plain(text: object) -> str:
+    """A stranger's words on one line of at most 300 characters, without control characters that a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text or "")).split())[:300]
+
+
 def checked(address: str) -> str:
     """`address` if it may be opened. Raises `RecordingError`."""
     try:

@@ -1,6 +1,6 @@
 """Stretches of speech: how much of flite's speech is found, what is taken for speech where nobody speaks, memory and speed.
 
-    PYTHONPATH=src:benchmarks python -m voice_parts.activity
+    PYTHONPATH=src:benchmarks python -m voice_parts.activity [memory|no_speech|speech]...
 
 Truth: an utterance is from its first to its last frame above -50 dBFS. "False" is the share of the time more than 0.35 s from any
 utterance that lies in a stretch (0.2 s of padding are wanted). Writes benchmarks/results/voice-activity.json.
@@ -8,11 +8,11 @@ utterance that lies in a stretch (0.2 s of padding are wanted). Writes benchmark
 
 from __future__ import annotations
 
+import json
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 import wave
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ def found_figures(folder: Path, generator: np.random.Generator) -> dict[str, Any
 def none_figures(folder: Path, generator: np.random.Generator) -> dict[str, str]:
     """The reason that each recording without speech is refused with; `heard` where speech is found in it."""
     out = {}
-    for kind, sound in music(60, generator).items():
+    for kind, sound in music(30, generator).items():
         try:
             speech_spans(save(sound, folder / "none.wav"))
             out[kind] = "heard"
@@ -155,7 +155,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.process_ti
 def memory_figures(folder: Path) -> dict[str, Any]:
     """Peak memory and processor time over a file whose sound is a hole; Silero works as hard on silence."""
     out: dict[str, Any] = {}
-    for what, minutes in (("blocks", 1), ("blocks", 180), ("speech_spans", 1), ("speech_spans", 20)):
+    for what, minutes in (("blocks", 1), ("blocks", 180), ("speech_spans", 1), ("speech_spans", 10)):
         size, path = minutes * 60 * 32000, folder / "hole.wav"
         head = b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, RATE, 32000, 2, 16)
         with open(path, "wb") as file:
@@ -170,17 +170,13 @@ def memory_figures(folder: Path) -> dict[str, Any]:
     return out
 
 
-def figures() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as name:
-        folder, generator = Path(name), np.random.default_rng(1)
-        return {
-            "speech": found_figures(folder, generator),
-            "no_speech": none_figures(folder, generator),
-            "memory": memory_figures(folder),
-        }
+PARTS = {"memory": lambda folder, generator: memory_figures(folder), "no_speech": none_figures, "speech": found_figures}
 
 
 if __name__ == "__main__":
-    started = time.perf_counter()
-    told = {"machine": machine.describe(), "method": " ".join((__doc__ or "").split())}
-    machine.write("voice-activity", told | figures() | {"seconds": round(time.perf_counter() - started)})
+    result = machine.RESULTS / "voice-activity.json"
+    for part in sys.argv[1:] or PARTS:  # each is written when it is done: a part lasts minutes
+        known = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {}
+        with tempfile.TemporaryDirectory() as name:
+            figures = {"machine": machine.describe(), "figures": PARTS[part](Path(name), np.random.default_rng(1))}
+        machine.write("voice-activity", {**known, "method": " ".join((__doc__ or "").split()), part: figures})

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-CODECS = {"wav": "pcm_s16le", "mp3": "mp3", "m4a": "aac", "ogg": "libvorbis", "flac": "flac", "opus": "libopus"}
+CODECS = {"wav": "pcm_s16le", "mp3": "mp3", "m4a": "aac", "flac": "flac", "opus": "libopus"}
 
 
 def tone(seconds: float, hertz: float = 440.0, level: float = 0.3, rate: int = 16000) -> np.ndarray:
@@ -102,7 +102,7 @@ def serving() -> Iterator[Site]:
     stop = threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     site.url = f"http://127.0.0.1:{server.server_port}"
     try:
@@ -112,3 +112,33 @@ def serving() -> Iterator[Site]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410))
+"""Formants in Hz of a, i, u, e and o (Peterson and Barney 1952, men)."""
+
+
+def babble(seconds: float, generator: np.random.Generator, rate: int = 16000) -> np.ndarray:
+    """Syllables of noise and vowel by source and filter: nobody's words, and speech to a detector. Whole syllables, at most `seconds`."""
+    parts, length = [], 0
+    while True:
+        n = round(rate * generator.uniform(0.11, 0.19))
+        if length + n > seconds * rate:
+            break
+        hertz = generator.uniform(105, 145) * np.linspace(1.05, 0.92, n)
+        pulses = np.diff(np.floor(np.cumsum(hertz) / rate), prepend=0.0) + 0.01 * generator.normal(size=n)
+        voice = pulses
+        for formant, width in zip(VOWELS[generator.integers(5)], (90, 130, 180), strict=True):
+            voice = _resonance(voice, formant, width, rate)
+        shape = np.minimum(1, np.minimum(np.arange(n) / (0.02 * rate), np.arange(n)[::-1] / (0.04 * rate)))
+        breath = generator.normal(size=n) * np.exp(-np.arange(n) / (0.015 * rate))
+        parts.append(0.3 * shape * voice / np.abs(voice).max() + 0.05 * breath)
+        length += n
+    return np.concatenate([*parts, np.zeros(round(seconds * rate) - length)]).astype(np.float32)
+
+
+def _resonance(sound: np.ndarray, hertz: float, width: float, rate: int) -> np.ndarray:
+    from scipy.signal import lfilter
+
+    radius = np.exp(-np.pi * width / rate)
+    return lfilter([1 - radius], [1, -2 * radius * np.cos(2 * np.pi * hertz / rate), radius**2], sound)

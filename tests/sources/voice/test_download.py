@@ -152,6 +152,9 @@ def test_one_failure_never_stops_the_others(site: Site, tmp_path: Path, sounds: 
         closed.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/talk.mp3"
     site.redirects |= {"/file": f"file://{tmp_path}/private.wav", "/circle": "/circle"}
+    ftp = socket.create_server(("127.0.0.1", 0))
+    ftp.setblocking(False)
+    site.redirects["/ftp"] = f"ftp://127.0.0.1:{ftp.getsockname()[1]}/talk.mp3"
     site.statuses |= {"/closed": 403, "/busy": 503}
     site.files["/garbage.mp3"] = ("audio/mpeg", bytes(range(256)) * 400)
     page(site, "/text", "<p>nothing to hear</p>")
@@ -163,6 +166,7 @@ def test_one_failure_never_stops_the_others(site: Site, tmp_path: Path, sounds: 
         "/busy": "unreachable",
         "/text": "no_media",
         "/file": "address",
+        "/ftp": "address",
         "/circle": "address",
         "/garbage.mp3": "not_audio",
     }
@@ -172,6 +176,8 @@ def test_one_failure_never_stops_the_others(site: Site, tmp_path: Path, sounds: 
     reasons = [one.reason if isinstance(one, Failure) else "" for one in found]
     assert reasons[:-2] == [*expected.values(), "unreachable", "address"], found
     assert reasons[-1] == "" and reasons[-2], found
+    with ftp, pytest.raises(BlockingIOError):
+        ftp.accept()  # nobody came
     assert all("\n" not in one.told and one.told for one in found if isinstance(one, Failure))
     assert not list((tmp_path / "out").glob("*garbage*")) and len(list((tmp_path / "out").glob("*.mp3"))) == 1
 
@@ -233,7 +239,7 @@ def test_an_own_file_tells_of_itself(tmp_path: Path) -> None:
     alone = encode(tmp_path / "alone.wav", tone(1.0))
     described = encode(tmp_path / "talk.mp3", tone(1.0))
     (tmp_path / "talk.en.vtt").write_bytes(VTT)
-    info = {"title": "A lecture", "channel": "Uni", "license": "Creative Commons Attribution license (reuse allowed)"}
+    info = {"title": "A \x1b[31mlecture\n", "channel": "Uni", "license": "Creative Commons Attribution license (reuse allowed)"}
     info |= {"extractor_key": "Youtube", "webpage_url": "https://www.youtube.com/watch?v=x", "upload_date": "20260101"}
     info |= {"chapters": [{"title": "One", "start_time": 0, "end_time": 1}], "duration": 1}
     (tmp_path / "talk.info.json").write_text(json.dumps(info))
@@ -241,12 +247,14 @@ def test_an_own_file_tells_of_itself(tmp_path: Path) -> None:
     first, second, third = downloader.fetch([str(alone), str(described), str(tmp_path / "gone.wav")])
     assert isinstance(first, Recording) and isinstance(second, Recording)
     assert (first.licence, first.licence_class, first.source_type, first.subtitles) == ("unknown", "unknown", "", None)
-    assert (second.licence, second.title, second.channel, second.source_type) == ("CC-BY-3.0", "A lecture", "Uni", "youtube")
+    assert (second.licence, second.title, second.channel, second.source_type) == ("CC-BY-3.0", "A [31mlecture", "Uni", "youtube")
     assert second.subtitles == tmp_path / "talk.en.vtt" and second.chapters[0].title == "One"
     assert isinstance(third, Failure) and third.reason == "not_found"
     (tmp_path / "source.toml").write_text('name = "own"\ntitle = "Our clinic"\nlicence = "CC-BY-SA-4.0"\nlicence_class = "SA"\n')
     ours = downloader.local(alone)
     assert (ours.licence, ours.licence_class, ours.channel) == ("CC-BY-SA-4.0", "SA", "Our clinic")
+    (tmp_path / "alone.info.json").write_text("{")
+    assert [one.reason for one in downloader.fetch([str(alone)]) if isinstance(one, Failure)] == ["description"]
     with pytest.raises(RecordingError, match="silent"):
         downloader.local(encode(tmp_path / "quiet.wav", np.zeros(16000, np.float32)))
 

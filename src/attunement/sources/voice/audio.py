@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from attunement.errors import RecordingError
-from attunement.sources.voice.decoding import BLOCK, RATE, Samples, opened
+from attunement.sources.voice.decoding import BLOCK as BLOCK
+from attunement.sources.voice.decoding import RATE as RATE
+from attunement.sources.voice.decoding import Samples as Samples
+from attunement.sources.voice.decoding import opened
 from attunement.storage.files import file_hash
-
-__all__ = ["BLOCK", "FRAME", "RATE", "SILENT_DB", "Samples", "Sound", "blocks", "decibels", "levels", "pieces", "probe"]
 
 FRAME = 512
 """Samples (32 ms) over which loudness is measured; also Silero's step."""
@@ -100,10 +101,11 @@ def pieces(path: Path, spans: Iterable[tuple[float, float]]) -> Iterator[Samples
 
     A span beyond the end gives what there is of it, an empty array where there is none. Raises `RecordingError`.
     """
-    source, held, base = blocks(path), np.zeros(0, np.float32), 0
+    source, held, base, before = blocks(path), np.zeros(0, np.float32), 0, 0
     for start, end in spans:
         first, last = round(start * RATE), round(end * RATE)
-        assert base <= first <= last, f"spans are sorted and run forwards: {start} to {end}"
+        assert before <= first <= last, f"spans are sorted and run forwards: {start} to {end}"
+        before = first
         while base + len(held) < last and (block := next(source, None)) is not None:
             kept = held[max(0, first - base) :]
             base += len(held) - len(kept)

@@ -129,13 +129,27 @@ class Decoding:
             yield block[:filled].copy()
 
     def _mono(self) -> Iterator[Samples]:
+        """Two seconds at a time: a packet may hold 20 ms, and numpy's cost is by the call."""
+        waiting: list[NDArray[np.float32]] = []
+        held = 0
+        for part in self._resampled():
+            if waiting and (held > 2 * RATE or len(part) != len(waiting[0])):
+                yield _mixed(np.concatenate(waiting, axis=1))
+                waiting, held = [], 0
+            waiting.append(part)
+            held += part.shape[1]
+        if waiting:
+            yield _mixed(np.concatenate(waiting, axis=1))
+
+    def _resampled(self) -> Iterator[NDArray[np.float32]]:
+        """Parts `[channels, n]`; a gap is one of one channel."""
         resampler = _Resampler()
         for frame in self._frames():
             if isinstance(frame, float):
-                yield np.zeros(round(frame * RATE), np.float32)
+                yield np.zeros((1, round(frame * RATE)), np.float32)
             else:
-                yield from map(_mixed, resampler.resample(frame))
-        yield from map(_mixed, resampler.resample(None))
+                yield from resampler.resample(frame)
+        yield from resampler.resample(None)
 
     def _frames(self) -> Iterator[Any]:
         """Decoded frames; a float is seconds of silence, where the stamps say that something is missing."""

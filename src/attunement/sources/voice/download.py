@@ -7,7 +7,7 @@ is, never its title. Beside `NAME.EXT` stands `NAME.json` with everything that i
 names is whole, and a later run reads it instead of the net.
 
 Reason codes beside those of `media_site.py` and `audio.py`: `licence` (not allowed), `live` (has no end yet), `busy` (another
-process fetches it).
+process fetches it), `description` (a broken file beside one of the user's).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from urllib.parse import urlsplit
 from attunement.config import VoiceSettings
 from attunement.errors import DataError, RecordingError
 from attunement.sources.voice.licences import UNKNOWN, licence_code, page_licence
-from attunement.sources.voice.media_site import asking, checked, client, shown
-from attunement.sources.voice.recordings import SUBTITLES, Failure, Recording, described, from_row, local
+from attunement.sources.voice.media_site import asking, checked, client, plain, shown
+from attunement.sources.voice.recordings import SUBTITLES, described, from_row, local
+from attunement.sources.voice.recordings import Failure as Failure
+from attunement.sources.voice.recordings import Recording as Recording
 from attunement.storage.files import atomic_write, content_hash, exclusive, read_json, write_json
-
-__all__ = ["Downloader", "Failure", "Recording"]
 
 MOST_PAGE_BYTES = 4_000_000
 MOST_SUBTITLE_BYTES = 8_000_000
@@ -54,8 +54,8 @@ class Downloader:
                     yield from self._behind(checked(address))
                 else:
                     yield self.local(Path(address))
-            except DataError as error:
-                yield _failure(address, error)
+            except DataError as error:  # of a file's own description, where it is not a `RecordingError`
+                yield _failure(address, error, "description")
 
     def local(self, path: Path) -> Recording:
         """A file of the user's own, whatever its licence. Raises `RecordingError`."""
@@ -81,7 +81,7 @@ class Downloader:
                     raise one
                 yield self._recording(one, address, single=single)
             except DataError as error:
-                yield _failure(shown(one.get("webpage_url") or address) if isinstance(one, dict) else address, error)
+                yield _failure(shown(one.get("webpage_url") or address) if isinstance(one, dict) else address, error, "busy")
         if none:
             raise RecordingError("no_media", f"there is no sound or video that can be read at {shown(address)}")
 
@@ -146,7 +146,7 @@ class Downloader:
         """Fetches the sound, or what of it is missing."""
         site = self._site()
         self._wait(urlsplit(str(info.get("url") or where)).hostname or "")
-        self._titled = str(info.get("title") or stem)
+        self._titled = plain(info.get("title")) or stem
         site.params["outtmpl"]["default"] = str(self.folder / stem).replace("%", "%%") + ".%(ext)s"
         with asking(where):
             done = site.process_ie_result(info, download=True)
@@ -200,10 +200,9 @@ class Downloader:
 
     def _known(self, stem: str) -> Recording | None:
         """The recording that an earlier run fetched whole."""
-        record = self.folder / f"{stem}.json"
-        if not record.is_file():
+        row = _row(self.folder / f"{stem}.json")
+        if not row:
             return None
-        row = read_json(record)
         recording = from_row(row, self.folder)
         if recording.path.is_file() and recording.path.stat().st_size == row.get("bytes"):
             return recording
@@ -212,7 +211,7 @@ class Downloader:
 
     def _known_by_address(self, address: str) -> Recording | None:
         if self._asked is None:
-            self._asked = {str(read_json(record).get("asked")): record.stem for record in sorted(self.folder.glob("*-*.json"))}
+            self._asked = {str(_row(record).get("asked") or ""): record.stem for record in sorted(self.folder.glob("*-*.json"))}
         stem = self._asked.get(shown(address))
         return self._known(stem) if stem else None
 
@@ -252,5 +251,14 @@ def _stem(info: Mapping[str, Any], where: str) -> str:
     return f"{site}-{content_hash([site, str(info.get('id')), of_page])[:20]}"
 
 
-def _failure(address: str, error: DataError) -> Failure:
-    return Failure(shown(address), error.reason if isinstance(error, RecordingError) else "busy", shown(str(error)))
+def _row(record: Path) -> dict[str, Any]:
+    """What a record says; nothing where it is missing or broken: then its recording is fetched again."""
+    try:
+        row = read_json(record)
+    except DataError:
+        return {}
+    return row if isinstance(row, dict) and row.get("path") else {}
+
+
+def _failure(address: str, error: DataError, otherwise: str) -> Failure:
+    return Failure(shown(address), error.reason if isinstance(error, RecordingError) else otherwise, shown(str(error)))

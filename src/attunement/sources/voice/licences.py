@@ -15,10 +15,8 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin
 
-from attunement.sources.knowledge.licences import UNKNOWN
+from attunement.sources.knowledge.licences import UNKNOWN as UNKNOWN
 from attunement.sources.knowledge.licences import licence_class as class_of
-
-__all__ = ["UNKNOWN", "licence_class", "licence_code", "page_licence"]
 
 _ADDRESS = re.compile(r"creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)(?:/(\d\.\d))?", re.I)
 _CODE = re.compile(

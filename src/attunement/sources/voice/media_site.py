@@ -43,6 +43,11 @@ def shown(text: str) -> str:
     return _SECRET.sub(r"\1...", _USER.sub("//", text))
 
 
+def plain(text: object) -> str:
+    """A stranger's words on one line of at most 300 characters, without control characters that a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text or "")).split())[:300]
+
+
 def checked(address: str) -> str:
     """`address` if it may be opened. Raises `RecordingError`."""
     try:
@@ -51,7 +56,7 @@ def checked(address: str) -> str:
     except ValueError:
         host = ""
     if not host or parts.scheme not in ("http", "https"):
-        raise RecordingError("address", f"{shown(address)} is not an http or https address: give one, or the path of a file")
+        raise RecordingError("address", f"{shown(address)[:200]} is not an http or https address: only these are opened")
     return urlunsplit(parts)
 
 
@@ -67,7 +72,7 @@ def client(settings: VoiceSettings, folder: Path, progress: Callable[[dict[str, 
     pause = settings.pause_seconds
 
     def wait(n: int) -> float:
-        return min(MOST_WAIT_SECONDS, pause * 2**n)
+        return float(min(MOST_WAIT_SECONDS, pause * 2**n))
 
     site = yt_dlp.YoutubeDL(
         {
@@ -115,25 +120,47 @@ class _Silence:
 
 
 def _guard(site: Any) -> None:
-    """Every request of `site` passes here, those of its extractors and downloaders too."""
+    """Every request of `site` passes here, those of its extractors and downloaders too, and every redirect before it is followed."""
     inner = site.urlopen
 
     def urlopen(request: Any) -> Any:
         asked = request if isinstance(request, str) else request.url
-        if asked.startswith("//"):
-            asked = "http:" + asked
-        checked(asked)
-        _no_way_in(site, asked)
+        _allow(site, "http:" + asked if asked.startswith("//") else asked)
         answer = inner(request)
         try:
-            checked(answer.url)
-            _no_way_in(site, answer.url)
+            _allow(site, answer.url)
         except RecordingError:
             answer.close()
             raise
         return answer
 
     site.urlopen = urlopen
+    handlers = site._request_director.handlers
+    for name in [name for name in handlers if name != "Urllib"]:  # others follow redirects unseen, or pass for a browser
+        del handlers[name]
+    make = handlers["Urllib"]._create_instance
+
+    def opener(*args: Any, **options: Any) -> Any:
+        made = make(*args, **options)
+        for handler in made.handlers:
+            if hasattr(handler, "redirect_request"):
+                handler.redirect_request = _checking(site, handler.redirect_request)
+        return made
+
+    handlers["Urllib"]._create_instance = opener
+
+
+def _checking(site: Any, follow: Callable[..., Any]) -> Callable[..., Any]:
+    def redirect_request(req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        _allow(site, newurl)
+        return follow(req, fp, code, msg, headers, newurl)
+
+    return redirect_request
+
+
+def _allow(site: Any, address: str) -> None:
+    checked(address)
+    _no_way_in(site, address)
 
 
 def _no_way_in(site: Any, address: str) -> None:
@@ -215,7 +242,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if isinstance(one, BaseException) and id(one) not in seen:
             seen.add(id(one))
             yield one
-            todo += [getattr(one, "cause", None), *(getattr(one, "exc_info", None) or ())[1:2], one.__cause__, one.__context__]
+            todo += [getattr(one, "cause", None), *(getattr(one, "exc_info", None) or ())[1:2]]
+            todo += [*(getattr(one, "unexpected_errors", None) or ()), one.__cause__, one.__context__]
 
 
 def _line(error: BaseException) -> str:

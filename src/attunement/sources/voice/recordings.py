@@ -11,7 +11,7 @@ from attunement.readers.sets import own_set
 from attunement.sources.voice.audio import probe
 from attunement.sources.voice.captions import caption_segments
 from attunement.sources.voice.licences import UNKNOWN, licence_class, licence_code
-from attunement.sources.voice.media_site import shown
+from attunement.sources.voice.media_site import plain, shown
 from attunement.storage.files import file_hash, read_json
 
 SUBTITLES = (".vtt", ".srt")
@@ -76,15 +76,15 @@ def described(info: Mapping[str, Any], path: Path) -> Recording:
     site = str(info.get("extractor_key") or "")
     sound, code = probe(path), licence_code(info.get("license"), site=site)
     chapters = tuple(
-        Chapter(str(c.get("title") or ""), float(c["start_time"]), float(c["end_time"]) if c.get("end_time") else None)
+        Chapter(plain(c.get("title")), float(c["start_time"]), float(c["end_time"]) if c.get("end_time") else None)
         for c in info.get("chapters") or ()
         if c.get("start_time") is not None
     )
     return Recording(
         path=path,
         url=shown(str(info.get("webpage_url") or "")),
-        title=str(info.get("title") or path.stem),
-        channel=str(info.get("channel") or info.get("uploader") or info.get("artist") or ""),
+        title=plain(info.get("title")) or path.stem,
+        channel=plain(info.get("channel") or info.get("uploader") or info.get("artist")),
         licence=code,
         licence_class=licence_class(code),
         duration_seconds=sound.duration_seconds,

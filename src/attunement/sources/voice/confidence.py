@@ -108,7 +108,9 @@ def right_share(reference: str, heard: str) -> float:
 def fit(engine: str, features: Figures, right: Figures, *, made: Mapping[str, Any] | None = None) -> Calibration:
     """A model of `features[n, 7]` and the true shares `right[n]`, by Newton's method. Raises `DataError` with under 30 segments."""
     if len(features) < _LEAST_EXAMPLES:
-        raise DataError(f"{len(features)} segments are too few to calibrate: give recordings with {_LEAST_EXAMPLES} segments or more")
+        raise DataError(
+            f"{len(features)} segments are too few to calibrate: give recordings with {_LEAST_EXAMPLES} segments or more"
+        )
     mean = np.nan_to_num(np.nanmean(np.where(np.isnan(features).all(0), 0.0, features), axis=0))
     spread = np.maximum(np.nanstd(np.where(np.isnan(features).all(0), 0.0, features), axis=0), 1e-3)
     rows = np.column_stack([np.clip(np.nan_to_num((features - mean) / spread), -4, 4), np.ones(len(features))])

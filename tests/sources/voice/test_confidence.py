@@ -65,8 +65,9 @@ def test_models_are_saved_and_read_again_and_other_files_are_told(tmp_path: Path
         fit("mine", *too_sure(10, 5))
 
 
-def test_right_share_is_one_minus_word_errors_and_not_below_zero() -> None:
-    assert right_share("a b c d", "a b x d") == pytest.approx(0.75)
+def test_right_share_is_one_minus_word_errors_without_case_and_signs() -> None:
+    assert right_share("A b, it\u2019s d.", "a b x d") == pytest.approx(0.75)
+    assert right_share("Well-known: it's d?", "well known it's d") == 1
     assert right_share("a", "x y z") == 0 and right_share("", "") == 1 and right_share("", "x") == 0
 
 

@@ -84,7 +84,7 @@ def test_whisper_from_a_folder_gives_words_and_the_language(whisper: Path) -> No
 
 
 def test_a_whisper_that_cannot_be_had_is_told_in_one_line(whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     partial = tmp_path / "partial"
     partial.mkdir()
     (partial / "model.bin").write_bytes(b"x")
@@ -96,6 +96,7 @@ def test_a_whisper_that_cannot_be_had_is_told_in_one_line(whisper: Path, tmp_pat
         (str(tmp_path / "none"), "no folder"),
         (str(broken), "cannot be had"),
         ("no-such-size", "cannot be had"),
+        ("nobody/no-such-model", "cannot be had"),
     ):
         with pytest.raises(ModelError, match=told) as error:
             Whisper(model, "cpu")

@@ -100,7 +100,8 @@ def levelled(samples: Samples) -> Samples:
     level = float(np.sqrt(np.mean(centred**2)))
     if level < _SILENT:
         return np.zeros_like(samples)
-    return np.clip(centred * min(_LEVEL / level, _MOST_GAIN), -1.0, 1.0).astype(np.float32)
+    made: Samples = np.clip(centred * min(_LEVEL / level, _MOST_GAIN), -1.0, 1.0).astype(np.float32)
+    return made
 
 
 class PocketSphinx(Transcriber):

@@ -17,9 +17,9 @@ import sys
 from typing import Any
 
 import machine
+from voice_parts import speaking
 
 from attunement.storage.files import read_json
-from voice_parts import speaking
 
 PARTS = ("hearing",)
 WEIGHTS = machine.ROOT / "src" / "attunement" / "sources" / "voice" / "weights" / "hearing.json"
@@ -27,7 +27,9 @@ WEIGHTS = machine.ROOT / "src" / "attunement" / "sources" / "voice" / "weights" 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="+", choices=["all", "weights", *PARTS], metavar="PART", help=f"all, weights, {', '.join(PARTS)}")
+    parser.add_argument(
+        "part", nargs="+", choices=["all", "weights", *PARTS], metavar="PART", help=f"all, weights, {', '.join(PARTS)}"
+    )
     parser.add_argument("--lines", type=int, default=8, help="hearing: lines of each part of the stock, a voice")
     parser.add_argument("--again", action="store_true", help="hearing, weights: read what was heard last")
     chosen = parser.parse_args()

@@ -29,58 +29,70 @@ from voice_parts import speaking
 
 HEARD = machine.ROOT / "runs" / "voice-heard.jsonl"
 """What was heard last, to be read again with `--again`."""
+PARTS = ("fit", "held_out")
 LEVELS = ("clean", "20", "10", "5", "gibberish")
 _MARGIN = 0.2
 _SAMPLES = machine.ROOT / "src" / "attunement" / "samples" / "conversations" / "transcripts"
 
 
 def hear_all(lines: int, seed: int = 6) -> Iterator[dict[str, Any]]:
-    """Of each voice `lines` lines of each part (fit, held_out), at each level: what was said, heard, and how long it took."""
+    """Of each voice `lines` lines of each part (fit, held_out), at each level: what was said, heard, and how long it took.
+
+    A line of every voice, part and level before the next line: what a broken run leaves is whole but for the number of lines.
+    """
     engine = PocketSphinx()
     rng = np.random.default_rng(seed)
-    for number, voice in enumerate(speaking.VOICES):
-        for part in ("fit", "held_out"):
-            stock = speaking.stock(part)
-            texts = [stock[i][1] for i in rng.permutation(len(stock))[:lines]]
-            clean = speaking.talk([(voice, text) for text in texts], rng)
-            for place, level in enumerate(LEVELS):
-                speech = clean
-                noise = ("pink", "babble")[(number + place + (part == "fit")) % 2]  # both kinds in both parts, at each level
-                if level == "gibberish":
-                    speech = speaking.backwards(clean) if part == "held_out" else speaking.Speech(clean.samples, ())
-                elif level != "clean":
-                    speech = speaking.noisy(clean, float(level), rng, noise=noise)
-                yield from _heard(engine, speech, voice=voice, part=part, level=level)
+    made = [
+        (voice, part, level, speech)
+        for voice in speaking.VOICES
+        for part in PARTS
+        for level, speech in _levels(voice, part, lines, rng)
+    ]
+    for number in range(lines):
+        for voice, part, level, speech in made:
+            yield _heard(engine, speech, number, voice=voice, part=part, level=level)
 
 
-def _heard(engine: PocketSphinx, speech: speaking.Speech, **about: str) -> Iterator[dict[str, Any]]:
-    for turn in speech.turns:
-        start = max(0.0, turn.start_seconds - _MARGIN)
-        samples = speech.samples[int(start * RATE) : int((turn.end_seconds + _MARGIN) * RATE)]
-        wall, cpu = time.perf_counter(), time.process_time()
-        words = engine.hear(samples, start)
-        yield {
-            **about,
-            "text": turn.text,
-            "noise": speech.noise,
-            "words": [asdict(word) for word in words],
-            "snr_db": confidence.snr_db(samples),
-            "seconds": len(samples) / RATE,
-            "wall": time.perf_counter() - wall,
-            "cpu": time.process_time() - cpu,
-        }
+def _levels(voice: str, part: str, lines: int, rng: np.random.Generator) -> Iterator[tuple[str, speaking.Speech]]:
+    """The same lines at each level; both kinds of noise come in both parts at each level, by voice."""
+    stock = speaking.stock(part)
+    clean = speaking.talk([(voice, stock[i][1]) for i in rng.permutation(len(stock))[:lines]], rng)
+    for place, level in enumerate(LEVELS):
+        noise = ("pink", "babble")[(speaking.VOICES.index(voice) + place + (part == "fit")) % 2]
+        if level == "clean":
+            yield level, clean
+        elif level != "gibberish":
+            yield level, speaking.noisy(clean, float(level), rng, noise=noise)
+        elif part == "held_out":
+            yield level, speaking.backwards(clean)
+
+
+def _heard(engine: PocketSphinx, speech: speaking.Speech, number: int, **about: str) -> dict[str, Any]:
+    turn = speech.turns[number]
+    start = max(0.0, turn.start_seconds - _MARGIN)
+    samples = speech.samples[int(start * RATE) : int((turn.end_seconds + _MARGIN) * RATE)]
+    wall, cpu = time.perf_counter(), time.process_time()
+    words = engine.hear(samples, start)
+    return {
+        **about,
+        "text": turn.text,
+        "noise": speech.noise,
+        "words": [asdict(word) for word in words],
+        "snr_db": confidence.snr_db(samples),
+        "seconds": len(samples) / RATE,
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+    }
 
 
 def rows_of(*, again: bool, lines: int) -> list[dict[str, Any]]:
     """Heard now, or read from the last time."""
     if not again:
         HEARD.parent.mkdir(exist_ok=True)
-        part = HEARD.with_suffix(".part")
-        with part.open("w", encoding="utf-8") as file:
+        with HEARD.open("w", encoding="utf-8") as file:
             for row in hear_all(lines):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
-        part.replace(HEARD)
     rows = [json.loads(line) for line in HEARD.read_text(encoding="utf-8").splitlines()]
     for row in rows:
         row["words"] = [SpokenWord(**word) for word in row["words"]]
@@ -126,7 +138,11 @@ def calibration(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "constant": _judged(base, right[tested]),
         "held_out_texts": _judged(texts[tested], right[tested]),
         "held_out_texts_and_voice": _judged(left_out[tested], right[tested])
-        | {"ece_by_voice": {v: _judged(left_out[tested & (voice == v)], right[tested & (voice == v)])["ece"] for v in speaking.VOICES}},
+        | {
+            "ece_by_voice": {
+                v: _judged(left_out[tested & (voice == v)], right[tested & (voice == v)])["ece"] for v in speaking.VOICES
+            }
+        },
     }
 
 
@@ -187,7 +203,7 @@ def _marks(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Marks behind the same word: words that were heard and said are aligned; what stands behind a lost word is lost."""
     found = {mark: [0, 0, 0] for mark in ("end", "question")}
     for voice in speaking.VOICES:
-        for part in ("fit", "held_out"):
+        for part in PARTS:
             cell = [r for r in rows if r["voice"] == voice and r["part"] == part]
             said = [token for r in cell for token in r["text"].split()]
             heard = [w.text for w in punctuated([w for r in cell for w in r["words"]])]
@@ -195,7 +211,13 @@ def _marks(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             partner: dict[int, int] = {}
             for chunk in jiwer.process_words(" ".join(plain[0]), " ".join(plain[1])).alignments[0]:
                 if chunk.type in ("equal", "substitute"):
-                    partner |= dict(zip(range(chunk.ref_start_idx, chunk.ref_end_idx), range(chunk.hyp_start_idx, chunk.hyp_end_idx), strict=True))
+                    partner |= dict(
+                        zip(
+                            range(chunk.ref_start_idx, chunk.ref_end_idx),
+                            range(chunk.hyp_start_idx, chunk.hyp_end_idx),
+                            strict=True,
+                        )
+                    )
             for mark, signs in (("end", (".", "?", "!")), ("question", ("?",))):
                 truth = {n for n, t in enumerate(said) if t.endswith(signs)}
                 put = {n for n, t in enumerate(heard) if t.endswith(signs)}

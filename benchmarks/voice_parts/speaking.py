@@ -187,7 +187,7 @@ def _pink(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 def _babble(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Five voices at once, each reversed."""
     made = np.zeros(count)
-    lines = [text for _, text in stock()]
+    lines = [text for _, text in stock()][::19]  # eight: flite is the slow part
     for number in range(5):
         at = 0
         while at < count:

@@ -60,7 +60,9 @@ def _cues(text: str, kind: str) -> list[tuple[str, float, float]]:
 
     try:
         if kind == "srt":
-            cues = [(cue.content, cue.start.total_seconds(), cue.end.total_seconds()) for cue in srt.parse(text, ignore_errors=True)]
+            cues = [
+                (cue.content, cue.start.total_seconds(), cue.end.total_seconds()) for cue in srt.parse(text, ignore_errors=True)
+            ]
         else:
             cues = [(cue.raw_text, seconds(cue.start) or 0.0, seconds(cue.end) or 0.0) for cue in webvtt.from_string(text)]
     except (srt.SRTParseError, webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError, ValueError) as error:

@@ -42,7 +42,7 @@ is to sit down
 00:00:09.000 --> 00:00:10.500 align:start position:0%
 [Music]
 and<00:00:09.200><c> breathe</c><00:00:09.600><c> out</c>
-"""  # noqa: W291, W293
+"""  # noqa: W293
 
 
 def made(folder: Path, name: str, text: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-LANGUAGES = "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su".split()  # noqa: E501
+LANGUAGES = "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su".split()
 
 
 def make_whisper(folder: Path) -> Path:
@@ -16,7 +16,7 @@ def make_whisper(folder: Path) -> Path:
     import torch
     from ctranslate2.converters import TransformersConverter
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperFeatureExtractor
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(letters)}, []))

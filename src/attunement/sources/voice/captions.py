@@ -9,6 +9,7 @@ Format of rolling captions: YouTube's WebVTT, as yt-dlp saves it (`--write-auto-
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def once(shown: Sequence[Row]) -> Iterator[Row]:
             cues[-1].append(row)
         else:
             cues.append([row])
-    pairs = [(a[-1].text, b[0].text) for a, b in zip(cues, cues[1:], strict=False)]
+    pairs = [(a[-1].text, b[0].text) for a, b in itertools.pairwise(cues)]
     rolls = len(pairs) > 2 and sum(a == b != "" for a, b in pairs) > _ROLLING * len(pairs)
     before: list[str] = []
     for cue in cues:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attunement.errors import DataError
+from attunement.errors import DataError, MissingExtraError
 from attunement.records import SpokenWord
 from attunement.storage.files import write_json
 
@@ -97,18 +98,33 @@ class Confidence:
 
 
 def right_share(reference: str, heard: str) -> float:
-    """1 - word error rate, not below 0; both as plain lower-case words. An empty reference: 1 if nothing was heard."""
-    if not reference.split():
-        return float(not heard.split())
-    import jiwer
+    """1 - word error rate, not below 0, without case and punctuation. An empty reference: 1 if nothing was heard."""
+    said, found = plain(reference), plain(heard)
+    if not said:
+        return float(not found)
+    try:
+        import jiwer
+    except ImportError as error:
+        raise MissingExtraError("calibration", "voice") from error
+    return max(0.0, 1.0 - float(jiwer.wer(said, found)))
 
-    return max(0.0, 1.0 - float(jiwer.wer(reference, heard)))
+
+def plain(text: str) -> str:
+    """Lower-case words alone; apostrophes stay, a hyphen parts words."""
+    return " ".join(re.findall(r"\w+(?:'\w+)*", text.lower().replace("\u2019", "'")))
+
+
+def example(words: Sequence[SpokenWord], reference: str, snr: float = math.nan) -> tuple[Figures, float] | None:
+    """(features, true share) for `fit` of a stretch that was heard as `words` and holds `reference`; None where no word was heard."""
+    return (features_of(words, snr), right_share(reference, " ".join(word.text for word in words))) if words else None
 
 
 def fit(engine: str, features: Figures, right: Figures, *, made: Mapping[str, Any] | None = None) -> Calibration:
     """A model of `features[n, 7]` and the true shares `right[n]`, by Newton's method. Raises `DataError` with under 30 segments."""
     if len(features) < _LEAST_EXAMPLES:
-        raise DataError(f"{len(features)} segments are too few to calibrate: give recordings with {_LEAST_EXAMPLES} segments or more")
+        raise DataError(
+            f"{len(features)} segments are too few to calibrate: give recordings with {_LEAST_EXAMPLES} segments or more"
+        )
     mean = np.nan_to_num(np.nanmean(np.where(np.isnan(features).all(0), 0.0, features), axis=0))
     spread = np.maximum(np.nanstd(np.where(np.isnan(features).all(0), 0.0, features), axis=0), 1e-3)
     rows = np.column_stack([np.clip(np.nan_to_num((features - mean) / spread), -4, 4), np.ones(len(features))])

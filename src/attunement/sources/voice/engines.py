@@ -33,9 +33,11 @@ _LEVEL = 0.1
 """Root mean square that a piece is brought to (-20 dBFS)."""
 _MOST_GAIN = 100.0
 """40 dB: what is softer is not made into speech."""
-SPEED = {"ds": 2, "maxhmmpf": 3000}
-"""Acoustic scores of every second frame, and 3,000 active models a frame instead of 30,000: a third of the work in noise (real-time
-factor 1.11 to 0.35 on a loaded core, over clean speech and 10 dB) at the same word error rate (0.50 and 0.49)."""
+SPEED = {"ds": 2, "maxhmmpf": 1500}
+"""Acoustic scores of every second frame, and 1,500 active models a frame instead of 30,000: where noise drowns the words the search grows,
+for nothing. Processor time a second, over clean speech and 10 dB: 1.11 as it comes, 0.35 with 3,000 at the same word errors (0.50, 0.49);
+1,500 halves what 5 dB takes (0.85 to 0.46). `ds` 3 hears clean speech worse (0.22 for 0.13)."""
+_SILENT = 1e-6
 _ALTERNATE = re.compile(r"\(\d+\)$")
 Samples = NDArray[np.float32]
 
@@ -64,13 +66,16 @@ class Transcriber(ABC):
         if not len(samples):
             return []
         began = time.perf_counter()
-        words = self._words(levelled(samples))
+        even = levelled(samples)
+        words = self._words(even) if even.any() else []  # of pure silence an engine makes words up
         self.took_seconds += time.perf_counter() - began
         self.heard_seconds += len(samples) / RATE
         self.pieces += 1
         longest = len(samples) / RATE
         return [
-            SpokenWord(text, start_seconds + min(start, longest), start_seconds + min(max(start, end), longest), round(sure, 4))
+            SpokenWord(
+                text, start_seconds + min(start, longest), start_seconds + min(max(start, end), longest), round(float(sure), 4)
+            )
             for text, start, end, sure in words
             if text
         ]
@@ -94,9 +99,10 @@ def levelled(samples: Samples) -> Samples:
     """Without offset, at an even loudness; what would clip is limited. Silence stays silence."""
     centred = samples - samples.mean()
     level = float(np.sqrt(np.mean(centred**2)))
-    if level < 1e-6:
+    if level < _SILENT:
         return np.zeros_like(samples)
-    return np.clip(centred * min(_LEVEL / level, _MOST_GAIN), -1.0, 1.0).astype(np.float32)
+    made: Samples = np.clip(centred * min(_LEVEL / level, _MOST_GAIN), -1.0, 1.0).astype(np.float32)
+    return made
 
 
 class PocketSphinx(Transcriber):
@@ -111,11 +117,10 @@ class PocketSphinx(Transcriber):
         except ImportError as error:
             raise MissingExtraError("transcription", "voice") from error
         self._decoder: Any = Decoder(loglevel="FATAL", **SPEED)
-        self._fresh_mean = self._decoder.get_cmn(False)
 
     def _words(self, samples: Samples) -> list[tuple[str, float, float, float]]:
         decoder = self._decoder
-        decoder.set_cmn(self._fresh_mean)  # the same piece gives the same words, whatever was heard before
+        decoder.reinit_feat()  # 0.1 ms; else means and noise of the last piece change what is heard in this one
         decoder.start_utt()
         decoder.process_raw((samples * 32767).astype("<i2").tobytes(), full_utt=True)
         decoder.end_utt()
@@ -142,10 +147,14 @@ class Whisper(Transcriber):
         self._check(model)
         self._language, self._beam_size = language, beam_size
         try:
-            self._model: Any = WhisperModel(model, device=device, compute_type=_compute_type(device))
+            self._model: Any = WhisperModel(
+                model, device=device, compute_type="auto"
+            )  # the fastest that the device has: int8, float16
         except (RuntimeError, ValueError, OSError) as error:  # CTranslate2; a wrong name; hub, network, files
             told = str(error).strip().splitlines()
-            raise ModelError(f"Whisper model '{model}' cannot be had: {told[0] if told else type(error).__name__}. {_NAMES}") from error
+            raise ModelError(
+                f"Whisper model '{model}' cannot be had: {told[0] if told else type(error).__name__}. {_NAMES}"
+            ) from error
 
     @staticmethod
     def _check(model: str) -> None:
@@ -169,20 +178,12 @@ class Whisper(Transcriber):
         seconds = len(samples) / RATE
         for code, sure in told.all_language_probs or [(told.language, told.language_probability)]:
             self._languages[code] += sure * seconds
-        return [(w.word.strip(), w.start, w.end, w.probability) for part in segments for w in part.words or ()]
+        return [
+            (w.word.strip(), float(w.start), float(w.end), float(w.probability)) for part in segments for w in part.words or ()
+        ]
 
 
 _NAMES = "Give voice.whisper_model a folder with a model for faster-whisper, or a name such as large-v3-turbo while online"
-
-
-def _compute_type(device: str) -> str:
-    """float16 on a GPU, int8 on a processor, as faster-whisper's own examples; what the model is stored in where that is not had."""
-    import ctranslate2
-
-    on_gpu = device == "cuda" or (device == "auto" and ctranslate2.get_cuda_device_count() > 0)
-    kinds = ctranslate2.get_supported_compute_types("cuda" if on_gpu else "cpu")
-    wanted = ("float16", "int8_float16") if on_gpu else ("int8",)
-    return next((kind for kind in wanted if kind in kinds), "default")
 
 
 def open_transcriber(settings: VoiceSettings) -> Transcriber:

@@ -20,7 +20,9 @@ def error_rate(reference: Sequence[Labelled], heard: Sequence[Labelled], collar:
 
     borders = [border for start, end, _ in reference for border in (start, end)]
     around = [(border - collar, border + collar) for border in borders]
-    cuts = np.unique([x for rows in (reference, heard) for start, end, _ in rows for x in (start, end)] + [x for pair in around for x in pair])
+    cuts = np.unique(
+        [x for rows in (reference, heard) for start, end, _ in rows for x in (start, end)] + [x for pair in around for x in pair]
+    )
     lengths, middles = np.diff(cuts), (cuts[1:] + cuts[:-1]) / 2
     counted = lengths * ~_within(middles, around) if collar else lengths
     said, found = _active(middles, reference), _active(middles, heard)
@@ -40,7 +42,11 @@ def error_rate(reference: Sequence[Labelled], heard: Sequence[Labelled], collar:
 def _active(moments: np.ndarray, rows: Sequence[Labelled]) -> np.ndarray:
     """`[speakers, moments]`: 1 where a speaker speaks."""
     names = sorted({name for *_, name in rows})
-    return np.stack([_within(moments, [(a, b) for a, b, who in rows if who == name]) for name in names]).astype(float) if names else np.zeros((1, len(moments)))
+    return (
+        np.stack([_within(moments, [(a, b) for a, b, who in rows if who == name]) for name in names]).astype(float)
+        if names
+        else np.zeros((1, len(moments)))
+    )
 
 
 def _within(moments: np.ndarray, spans: Sequence[tuple[float, float]]) -> np.ndarray:

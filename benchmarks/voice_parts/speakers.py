@@ -23,7 +23,7 @@ from attunement.sources.voice import diarisation
 from attunement.sources.voice.activity import speech_spans
 from attunement.sources.voice.audio import pieces
 from attunement.sources.voice.diarisation import Clustering, Stretch
-from attunement.sources.voice.speaker_encoder import FFT, HOP, RATE, WINDOW_FRAMES, SpeakerEncoder, mel_spectrogram
+from attunement.sources.voice.speaker_encoder import HOP, RATE, WINDOW_FRAMES, SpeakerEncoder, mel_spectrogram
 from voice_parts import speaking
 from voice_parts.diarisation_error import error_rate
 
@@ -78,7 +78,9 @@ def measured() -> dict[str, Any]:
         "worst_clean_pair": max(r["error_rate"] for r in rows if r["noise"] == "clean"),
         "equal_error_of_window_pairs": {kind: _equal_error(alone, kind) for kind in ("ge2e", "mfcc")},
         "one_voice": [{name: value for name, value in row.items() if name[0] != "_"} for row in alone],
-        "one_voice_heard_as_one": {n: float(np.mean([r["speakers"] == 1 for r in alone if r["noise"] == n])) for n in ("clean", "10 dB")},
+        "one_voice_heard_as_one": {
+            n: float(np.mean([r["speakers"] == 1 for r in alone if r["noise"] == n])) for n in ("clean", "10 dB")
+        },
         "cpu_share": sum(r["cpu_seconds"] for r in rows) / sum(r["seconds"] for r in rows),
         "three_hours": _three_hours(),
     }
@@ -95,7 +97,9 @@ def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def _by_noise(path: Path, clean: speaking.Speech, rng: Any, noises: Sequence[float | None], *, baseline: bool) -> list[dict[str, Any]]:
+def _by_noise(
+    path: Path, clean: speaking.Speech, rng: Any, noises: Sequence[float | None], *, baseline: bool
+) -> list[dict[str, Any]]:
     out = []
     for snr in noises:
         speech = clean if snr is None else speaking.noisy(clean, snr, rng)
@@ -146,7 +150,9 @@ def _told_two(path: Path, spans: Sequence[tuple[float, float]], encoder: Speaker
 
 def _equal_error(rows: Sequence[dict[str, Any]], kind: str) -> float:
     """Where as many pairs of windows of two voices are taken for one as pairs of one voice for two, by the cosine; clean against noisy."""
-    mean, deviation = (0.0, 1.0) if kind == "ge2e" else (f(np.concatenate([r["_mfcc"] for r in rows]), 0) for f in (np.mean, np.std))
+    mean, deviation = (
+        (0.0, 1.0) if kind == "ge2e" else (f(np.concatenate([r["_mfcc"] for r in rows]), 0) for f in (np.mean, np.std))
+    )
     same, other = [], []
     for first in (r for r in rows if r["noise"] == "clean"):
         for second in (r for r in rows if r["noise"] != "clean"):
@@ -154,7 +160,9 @@ def _equal_error(rows: Sequence[dict[str, Any]], kind: str) -> float:
             (same if first["voice"] == second["voice"] else other).append((a @ b.T).ravel())
     likes, unlikes = np.sort(np.concatenate(same)), np.concatenate(other)
     points = np.quantile(likes, np.linspace(0, 1, 201))
-    return round(min(max(share, float((unlikes >= point).mean())) for share, point in zip(np.linspace(0, 1, 201), points, strict=True)), 4)
+    return round(
+        min(max(share, float((unlikes >= point).mean())) for share, point in zip(np.linspace(0, 1, 201), points, strict=True)), 4
+    )
 
 
 def _three_hours() -> dict[str, float]:

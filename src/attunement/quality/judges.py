@@ -8,7 +8,7 @@
     session              fidelity to motivational        client_talk change, neutral or sustain talk
                            interviewing                  coherence   whether an answer fits its question
     technique            the same in eight techniques    content_type interview, podcast, monologue, speech
-    need                 to be heard, or to look at a thought
+    need                 to be heard, or to look at a thought   role  therapist, client, host, guest
 
 Their weights, and the judges at work, are in `panel`.
 """
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attunement.errors import ConfigError
-from attunement.quality import labelled, own_sets
+from attunement.quality import labelled, own_sets, roles
 from attunement.quality.features import looks_english, pieces
 from attunement.quality.heads import Head, Seen, Shape
 from attunement.quality.labelled import Example
@@ -319,6 +319,21 @@ JUDGES: Mapping[str, Judge] = {
             (
                 Source("written/content_type", "R", lambda _: own_sets.written_content_type()),
                 Source("written/content_type_more", "R", lambda _: own_sets.written_content_type("content_type_more")),
+            ),
+        ),
+        Judge(
+            "role",
+            "who says a turn: therapist or client, host or guest",
+            Shape(roles.TURN_ROLES, reads="reply"),
+            (
+                Source(
+                    "written/sessions", "R", lambda _: roles.mixed(roles.turns_by_role(own_sets.written_sessions())), known="fold"
+                ),
+                Source("written/talk_roles", "R", lambda _: roles.mixed(roles.turns_by_role(roles.written_roles()))),
+                Source("written/edge_cases", "R", lambda _: roles.mixed(roles.written_scenes())),
+                Source("written/turns", "R", lambda _: roles.mixed(roles.written_turns())),
+                Source("written/helper", "R", lambda _: roles.mixed(roles.written_helpers()), known="fold"),
+                Source("annomi", "N", lambda data: roles.mixed(roles.annomi_roles(data)), needs="annomi"),
             ),
         ),
     )

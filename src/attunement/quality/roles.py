@@ -1,14 +1,13 @@
 """Who says a turn: therapist or client, host or guest. The turns that the judge `role` learns from, as written and as a recogniser hears them.
 
 Speech recognition gives neither punctuation nor capitals, so every second turn is learnt without them (`as_heard`). What ships has learnt
-from texts that may be redistributed: sessions, scenes and transcripts of our own, CounselChat's questions and answers, VERA-MH's simulated
-talks. AnnoMI's interlocutors (no licence stated) join where a user trains the judge with `--data`.
+from sessions, scenes and transcripts of our own. AnnoMI's interlocutors (no licence stated) join where a user trains the judge with `--data`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -22,10 +21,6 @@ from attunement.storage.files import read_json
 
 TURN_ROLES = ("client", "guest", "host", "therapist")
 """What a turn can tell of `SPEAKER_ROLES`; a lecturer is told by who holds the floor (`content_type`)."""
-OPENING_WORDS = 60
-"""Of long letters and answers so much is learnt: about what a turn of talk holds."""
-MOST_SIMULATED = 6
-"""Turns that are learnt of one simulated talk: they are alike."""
 BEFORE = 2
 
 
@@ -90,49 +85,19 @@ def _scene(path: Path) -> Iterator[Example]:
 
 
 def written_turns() -> list[Example]:
-    """Single turns of our own: techniques of therapists, needs of clients, helpers' replies with what they answer."""
+    """Single turns of our own: techniques of therapists and needs of clients."""
     found = [replace(e, labels=("therapist",)) for e in written_techniques()]
-    found += [replace(e, labels=("client",)) for e in written_needs()]
-    helpers = own_sets.written_helper()
-    found += [replace(e, labels=("therapist",)) for e in helpers if e.labels == ("good",)]
-    asked = {e.context: e for e in helpers if e.context}
-    found += [replace(e, text=context[-1], labels=("client",), context=context[:-1]) for context, e in asked.items()]
-    return [replace(e, source="written/turns") for e in found]
+    return found + [replace(e, labels=("client",)) for e in written_needs()]
 
 
-def letters(data: Path) -> list[Example]:
-    """The openings of CounselChat's questions (client) and of one answer to each (therapist)."""
-    seen, out = set(), []
-    for row in labelled.counselchat(data):
-        if row.question_id not in seen:
-            seen.add(row.question_id)
-            asked, answer = _opening(row.question), _opening(row.answer)
-            out.append(Example(asked, ("client",), f"counselchat:{row.question_id}", "counselchat", "R"))
-            out.append(Example(answer, ("therapist",), f"counselchat:{row.question_id}", "counselchat", "R", (asked,)))
-    return out
-
-
-def simulated(data: Path) -> list[Example]:
-    """The first turns of VERA-MH's talks between simulated persons in danger (client) and language models (therapist)."""
-    sessions = []
-    for path in sorted(labelled.path_of(data, "vera-mh", "conversations").rglob("*.txt")):
-        rows = re.split(r"^(user|agent): ", path.read_text(encoding="utf-8"), flags=re.M)[1:]
-        said = zip(rows[::2], rows[1::2], strict=True)
-        turns = tuple(("client" if who == "user" else "therapist", _opening(text), "") for who, text in said)
-        # One person of the ten plays in many talks: the person is the group.
-        sessions.append(Session(f"vera:{path.stem.split('_')[1]}", turns[:MOST_SIMULATED], "", "vera-mh", "R"))
-    return turns_by_role(sessions)
-
-
-def _opening(text: str) -> str:
-    return " ".join(text.split()[:OPENING_WORDS])
+def written_helpers() -> list[Example]:
+    """Good replies of helpers, and what they answer."""
+    rows = own_sets.written_helper()
+    found = [replace(e, labels=("therapist",)) for e in rows if e.labels == ("good",)]
+    asked = {e.context: e for e in rows if e.context}
+    return found + [replace(e, text=said[-1], labels=("client",), context=said[:-1]) for said, e in asked.items()]
 
 
 def annomi_roles(data: Path) -> list[Example]:
     """AnnoMI's turns by interlocutor (Wu 2022)."""
-    return mixed(turns_by_role(labelled.annomi(data)))
-
-
-def own_roles() -> Sequence[Example]:
-    """Sessions written for this project."""
-    return mixed(turns_by_role(own_sets.written_sessions()))
+    return turns_by_role(labelled.annomi(data))

@@ -73,7 +73,11 @@ def test_a_voice_is_nearer_to_itself(encoder: SpeakerEncoder) -> None:
 
 def test_two_voices_in_turn(encoder: SpeakerEncoder) -> None:
     """Spans of one turn, and one that holds the end of a turn and the beginning of the next."""
-    pieces = [(0.0, voice("deep", 6.0, 5)), (7.0, voice("high", 6.0, 6)), (14.0, np.concatenate([voice("deep", 5.0, 7), voice("high", 6.0, 8)]))]
+    pieces = [
+        (0.0, voice("deep", 6.0, 5)),
+        (7.0, voice("high", 6.0, 6)),
+        (14.0, np.concatenate([voice("deep", 5.0, 7), voice("high", 6.0, 8)])),
+    ]
     heard = Clustering(encoder=encoder).of_pieces(pieces)
     assert [s.speaker for s in heard] == ["S1", "S2", "S1", "S2"]
     assert heard[2].end_seconds == pytest.approx(19.0, abs=0.5)
@@ -102,7 +106,8 @@ def test_flites_voices(encoder: SpeakerEncoder, tmp_path: Path, monkeypatch: pyt
     speaking.write_wav(path, speech.samples)
     heard = Clustering(encoder=encoder).stretches(path, speech_spans(path))
     rate = error_rate(
-        [(t.start_seconds, t.end_seconds, t.voice) for t in speech.turns], [(s.start_seconds, s.end_seconds, s.speaker) for s in heard]
+        [(t.start_seconds, t.end_seconds, t.voice) for t in speech.turns],
+        [(s.start_seconds, s.end_seconds, s.speaker) for s in heard],
     )
     assert rate["rate"] < 0.15
     speaking.write_wav(path, speaking.monologue("slt", 6, rng).samples)
@@ -158,10 +163,16 @@ def test_error_rates_of_hand_cases(monkeypatch: pytest.MonkeyPatch) -> None:
 
     said = [(0.0, 10.0, "a"), (10.0, 20.0, "b")]
     assert error_rate(said, [(0.0, 10.0, "1"), (10.0, 20.0, "2")], 0)["rate"] == 0
-    assert error_rate(said, [(0.0, 20.0, "1")], 0) == pytest.approx({"rate": 0.5, "missed": 0, "false_alarm": 0, "confused": 0.5, "seconds": 20})
+    assert error_rate(said, [(0.0, 20.0, "1")], 0) == pytest.approx(
+        {"rate": 0.5, "missed": 0, "false_alarm": 0, "confused": 0.5, "seconds": 20}
+    )
     shifted = [(0.0, 10.2, "1"), (10.2, 20.2, "2")]
-    assert error_rate(said, shifted, 0) == pytest.approx({"rate": 0.02, "missed": 0, "false_alarm": 0.01, "confused": 0.01, "seconds": 20})
+    assert error_rate(said, shifted, 0) == pytest.approx(
+        {"rate": 0.02, "missed": 0, "false_alarm": 0.01, "confused": 0.01, "seconds": 20}
+    )
     assert error_rate(said, shifted, 0.25)["rate"] == 0
     assert error_rate(said, [(0.0, 8.0, "1")], 0)["missed"] == pytest.approx(0.6)
     both = [(0.0, 10.0, "a"), (0.0, 10.0, "b")]
-    assert error_rate(both, [(0.0, 10.0, "1")], 0) == pytest.approx({"rate": 0.5, "missed": 0.5, "false_alarm": 0, "confused": 0, "seconds": 20})
+    assert error_rate(both, [(0.0, 10.0, "1")], 0) == pytest.approx(
+        {"rate": 0.5, "missed": 0.5, "false_alarm": 0, "confused": 0, "seconds": 20}
+    )

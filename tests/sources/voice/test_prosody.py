@@ -69,7 +69,9 @@ def test_pauses_speed_and_level() -> None:
 
 def test_blocks_make_no_difference_and_silence_gives_nothing() -> None:
     rng = np.random.default_rng(2)
-    samples = np.concatenate([pulses(110, 0.7), silence(0.4), pulses(190, 0.5)]) + 1e-4 * rng.standard_normal(int(1.6 * RATE)).astype(np.float32)
+    samples = np.concatenate([pulses(110, 0.7), silence(0.4), pulses(190, 0.5)]) + 1e-4 * rng.standard_normal(
+        int(1.6 * RATE)
+    ).astype(np.float32)
     whole = track([samples])
     parts = track(np.split(samples, [1000, 7777, 20000]))
     assert len(whole.pitch_hz) == len(parts.pitch_hz) == len(whole.energy_db) == 160

@@ -14,6 +14,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def _decoded(spans: Sequence[_Span], means: Vectors) -> Iterator[Stretch]:
         own = path[at : at + len(span.levels)]
         at += len(own)
         borders = [0, *(np.flatnonzero(np.diff(own)) + 1), len(own)]
-        for first, last in zip(borders, borders[1:], strict=False):
+        for first, last in pairwise(borders):
             end = span.end_seconds if last == len(own) else span.start_seconds + last * FRAME_SECONDS
             yield Stretch(span.start_seconds + first * FRAME_SECONDS, end, str(own[first]))
 
@@ -279,7 +280,7 @@ def assign(spans: Sequence[tuple[float, float]], heard: Sequence[Stretch]) -> li
     for start, end in spans:
         inside = np.concatenate([starts, ends, (starts[1:] + ends[:-1]) / 2])
         borders = [start, *np.unique(inside[(inside > start) & (inside < end)]), end]
-        for first, last in zip(borders, borders[1:], strict=False):
+        for first, last in pairwise(borders):
             middle = (first + last) / 2
             away = np.maximum(0.0, np.maximum(starts - middle, middle - ends))
             place = len(away) - 1 - int(away[::-1].argmin())

@@ -138,7 +138,7 @@ def _pauses(loud: NDArray[np.bool_]) -> list[int]:
 
 def _energies(samples: Samples) -> NDArray[np.float16]:
     power = np.square(samples.reshape(-1, HOP), dtype=np.float32).mean(1)
-    return (10 * np.log10(np.maximum(power, 10 ** (SILENCE_DB / 10)))).astype(np.float16)
+    return np.asarray(10 * np.log10(np.maximum(power, 10 ** (SILENCE_DB / 10))), dtype=np.float16)
 
 
 # --- pitch -------------------------------------------------------------------------------------------------------

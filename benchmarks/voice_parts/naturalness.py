@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
+import subprocess
+import tempfile
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +19,8 @@ from attunement.sources.voice.naturalness import LENGTHS, Fluency, length_class,
 from attunement.storage.files import content_hash, write_json
 from voice_parts.speakers import SPOKEN, speakers
 
-PER_CLASS, HELD_OUT, TRIED = 400, 5, 300
-LEAST_WORDS = 3
+PER_CLASS, HELD_OUT, TRIED = 400, 5, 150
+LEAST_WORDS, MISHEARD = 3, 24
 """Responses drawn for each band; one conversation in five is for `measure` alone, which takes so many responses."""
 
 
@@ -66,7 +70,43 @@ def measure(data: Path) -> dict[str, Any]:
         out[f"{kind}_real_median"] = round(float(np.median([n.score for n in real])), 3)
         for name, found in spoilt.items():
             out[f"{kind}_{name}_below_0.3"] = round(float(np.mean([n.score < 0.3 for n in found])), 3)
+    if shutil.which("flite"):
+        out["misheard_at_5_db"] = against_misheard([t for t in texts if len(t.split()) <= 40][:MISHEARD], fluency)
     return out
+
+
+def misheard(texts: Sequence[str], decibels: float = 5.0) -> list[str]:
+    """What pocketsphinx hears of `texts` as flite's voice `slt` says them, under white noise at this signal-to-noise ratio."""
+    from pocketsphinx import Decoder
+
+    decoder, rng, heard = Decoder(samprate=16000, loglevel="FATAL"), np.random.default_rng(5), []
+    with tempfile.TemporaryDirectory() as folder:
+        for text in texts:
+            path = Path(folder) / "said.wav"
+            subprocess.run(["flite", "-voice", "slt", "-t", text, "-o", str(path)], check=True, capture_output=True)
+            with wave.open(str(path)) as file:
+                sound = np.frombuffer(file.readframes(file.getnframes()), dtype=np.int16).astype(np.float64)
+            noise = rng.normal(size=len(sound)) * np.sqrt((sound**2).mean() / 10 ** (decibels / 10))
+            decoder.start_utt()
+            decoder.process_raw(np.clip(sound + noise, -32768, 32767).astype(np.int16).tobytes(), full_utt=True)
+            decoder.end_utt()
+            heard.append(decoder.hyp().hypstr if decoder.hyp() else "")
+    return heard
+
+
+def against_misheard(texts: Sequence[str], fluency: Fluency) -> dict[str, Any]:
+    """AUC of responses without punctuation against what is heard of them at 5 dB."""
+    real = [natural(bare(text), False, fluency) for text in texts]
+    found = [natural(text, False, fluency) for text in misheard(texts)]
+    parts = {
+        part: round(auc([n.parts[part] for n in real], [n.parts.get(part, 0.0) for n in found]), 3) for part in real[0].parts
+    }
+    score = round(auc([n.score for n in real], [n.score for n in found]), 3)
+    return {
+        "responses": len(texts),
+        "auc": {"score": score, **parts},
+        "below_0.3": round(float(np.mean([n.score < 0.3 for n in found])), 3),
+    }
 
 
 def auc(real: Sequence[float], spoilt: Sequence[float]) -> float:

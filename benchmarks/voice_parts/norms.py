@@ -20,9 +20,9 @@ from attunement.quality.panel import Judges
 from attunement.sources.voice import language_markers
 from attunement.sources.voice.language_markers import GROUPS, LEXICAL, PRIOR_WORDS, raw_scores, said_of
 from attunement.sources.voice.lexicon_counts import FOLDER, categories, style_words, words_of
-from attunement.sources.voice.personality import AXES, axis_scores
+from attunement.sources.voice.personality import AXES
 from attunement.storage.files import write_json
-from voice_parts.personality import reliability
+from voice_parts.personality import MOST_SENTENCES, axis_scores_of, reliability
 from voice_parts.speakers import SPOKEN, speakers
 
 NORMS = FOLDER / "norms.json"
@@ -41,6 +41,7 @@ def make_norms(data: Path, judges: Judges) -> None:
             "words": sum(said.total for _, said in people),
             "least_words": LEAST_WORDS,
             "prior_words": PRIOR_WORDS,
+            "by_encoder": f"{', '.join(AXES)}: AnnoMI alone, the first {MOST_SENTENCES} sentences of each",
         }
     }
     groups = {"all": people, **{g: [(s, said) for s, said in people if s.role == g] for g in GROUPS}}
@@ -50,11 +51,15 @@ def make_norms(data: Path, judges: Judges) -> None:
         told[group] = {"rates": _rows(categories().names, rates), "style": _rows(style_words(), style), "markers": {}}
     write_json(NORMS, told)
     language_markers.norms.cache_clear()
-    near = {s.name: axis_scores(said.sentences, judges) for s, said in people}
+    near = axis_scores_of([(s, said) for s, said in people if s.source == "annomi"], judges)
     for group, members in groups.items():
         scores = [raw_scores(said, group) for _, said in members]
         told[group]["markers"] = _rows(LEXICAL, np.asarray([[float(score[name][0]) for name in LEXICAL] for score in scores]))
-        means = [[float((near[s.name][axis] * said.words).sum() / said.words.sum()) for axis in AXES] for s, said in members]
+        means = [
+            [float(np.average(near[s.name][axis], weights=said.words[:MOST_SENTENCES])) for axis in AXES]
+            for s, said in members
+            if s.name in near
+        ]
         told[group]["markers"] |= _rows(AXES, np.asarray(means))
     write_json(NORMS, told)
     language_markers.norms.cache_clear()
@@ -76,6 +81,11 @@ def word_rates(turns: Sequence[str]) -> np.ndarray:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[3] / "shared")
-    folder, judges = parser.parse_args().shared / "data", Judges()
-    make_norms(folder, judges)
-    write_json(FOLDER / "reliability.json", reliability(folder, judges))
+    parser.add_argument("--only-reliability", action="store_true")
+    chosen = parser.parse_args()
+    folder, judges = chosen.shared / "data", Judges()
+    if not chosen.only_reliability:
+        make_norms(folder, judges)
+    for told in reliability(folder, judges):
+        write_json(FOLDER / "reliability.json", told)
+        print(len(told["markers"]), "markers", flush=True)

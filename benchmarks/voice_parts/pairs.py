@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from attunement.quality.panel import Judges
 from attunement.quality.verdicts import Item
 from attunement.records import PersonalityProfile
 from attunement.sources.voice import checking, emotions
-from attunement.sources.voice.checking import LEAST_PROFILE_WORDS, LEAST_STYLE_WORDS, consistency_of
-from attunement.sources.voice.emotions import emotional_fit, emotional_likeness, shares_of
+from attunement.sources.voice.checking import LEAST_PROFILE_WORDS, LEAST_STYLE_WORDS, MOST_CLASH, consistency_of
+from attunement.sources.voice.emotions import clash, emotional_fit, emotional_likeness, shares_of
 from attunement.sources.voice.lexicon_counts import FOLDER, words_of
 from attunement.sources.voice.naturalness import LENGTHS, length_class
 from attunement.sources.voice.style import style_distance, style_vector
@@ -26,7 +27,11 @@ from attunement.storage.files import content_hash, write_json
 from voice_parts.naturalness import auc
 from voice_parts.speakers import SPOKEN, Speaker, counselchat_therapists, speakers
 
-MOST_PAIRS, HELD_OUT, LOST = 2500, 5, 0.02
+MOST_PAIRS, HELD_OUT, LOST = 600, 5, 0.05
+CELL_PRIOR = 5.0
+"""Pairs at the rate of chance that each cell of the table of emotions is given besides."""
+PLANTED = 8
+"""Strange responses tried on each speaker."""
 
 
 def held_out(name: str) -> bool:
@@ -45,7 +50,8 @@ def make_tables(data: Path, judges: Judges) -> None:
     pairs = _pairs(people)
     prompts, answers = shares_of([p for p, _, _ in pairs], judges), shares_of([a for _, a, _ in pairs], judges)
     together = prompts.T @ answers / len(pairs)
-    ratio = together / np.outer(prompts.mean(0), answers.mean(0))
+    alone = np.outer(prompts.mean(0), answers.mean(0))
+    ratio = (len(pairs) * together + CELL_PRIOR) / (len(pairs) * alone + CELL_PRIOR)  # a rare pair of emotions shows little
     made = {
         "sets": "spoken sessions: AnnoMI and HLQC of AutoMISC, client to therapist, four conversations in five",
         "pairs": len(pairs),
@@ -61,14 +67,12 @@ def make_tables(data: Path, judges: Judges) -> None:
             **made,
             "speakers": len(people),
             "responses_by_length": counts,
-            "least": f"{LOST:.0%} of real pairs lie below",
+            "least_coherence": f"{LOST:.0%} of real pairs lie below",
         },
         "quantiles": quantiles,
     }
     real = _scores(pairs, judges)
-    told["least"] = {
-        name: round(float(np.quantile(values, LOST)), 4) for name, values in real.items() if name in ("emotional", "coherence")
-    }
+    told["least_coherence"] = round(float(np.quantile(real["coherence"], LOST)), 4)
     write_json(FOLDER / "style_distances.json", told)
     checking.style_distances.cache_clear()
 
@@ -119,15 +123,37 @@ def measure(data: Path, judges: Judges) -> dict[str, Any]:
     real, other = _scores(pairs, judges), _scores(strange, judges)
     out: dict[str, Any] = {"pairs": len(pairs)}
     out["auc_real_against_another_conversations_answer"] = {name: round(auc(real[name], other[name]), 3) for name in real}
-    least = checking.least_scores()
-    for name in ("emotional", "coherence"):
-        out[f"{name}_below_least"] = {
-            "real": round(float((real[name] < least[name]).mean()), 3),
-            "another": round(float((other[name] < least[name]).mean()), 3),
-        }
+    least = checking.least_coherence()
+    out["coherence_below_least"] = {
+        "real": round(float((real["coherence"] < least).mean()), 3),
+        "another": round(float((other["coherence"] < least).mean()), 3),
+    }
+    out["clash"] = _clashes(pairs, judges)
     out["consistency"] = _consistency(people)
     out["style_across_topics"] = style_across_topics(data, judges)
     return out
+
+
+GLEEFUL = (
+    "Ha, that is hilarious, you really made me laugh!", "How exciting, I can hardly wait to hear more!", "Yay, what a wonderful day this is!",
+    "That is so funny, I love a good joke.", "Wow, I am so happy and excited about that!", "Haha, brilliant, what fun that must be!",
+)  # fmt: skip
+"""Delight where it does not belong, written for this project."""
+
+
+def _clashes(pairs: Sequence[tuple[str, str, str]], judges: Judges) -> dict[str, Any]:
+    """Share of real pairs that are taken for clashes, and of real prompts in distress with one of `GLEEFUL` as response."""
+    real = clash([p for p, _, _ in pairs], [a for _, a, _ in pairs], judges)
+    dark = [p for p, _, _ in pairs if clash([p], [GLEEFUL[0]], judges)[0] > 0.5 * clash([DISTRESS], [GLEEFUL[0]], judges)[0]]
+    planted = clash(dark, [GLEEFUL[n % len(GLEEFUL)] for n in range(len(dark))], judges)
+    return {
+        "real": round(float((real >= MOST_CLASH).mean()), 4),
+        "prompts_in_distress": len(dark),
+        "planted": round(float((planted >= MOST_CLASH).mean()), 3),
+    }
+
+
+DISTRESS = "I am so sad since my mother died, I cry all the time."
 
 
 def _moved(pairs: Sequence[tuple[str, str, str]], rng: random.Random) -> list[tuple[str, str, str]]:
@@ -136,7 +162,7 @@ def _moved(pairs: Sequence[tuple[str, str, str]], rng: random.Random) -> list[tu
 
 
 def _consistency(people: Sequence[Speaker]) -> dict[str, Any]:
-    """Percentiles of own responses, and of the other side's of the same conversation and of other conversations' same role."""
+    """Percentiles of own responses, and of planted ones: the other side's of the same conversation, the same role's of another."""
     profiles = {s.name: profile_by_style(s) for s in people}
     sides: dict[str, list[Speaker]] = {}
     for s in people:
@@ -144,16 +170,19 @@ def _consistency(people: Sequence[Speaker]) -> dict[str, Any]:
     rng = random.Random(21)
     rows: dict[str, list[tuple[int, float]]] = {"own": [], "other_side": [], "same_role_elsewhere": []}
     for s in people:
-        others = {
-            "own": s.turns,
-            "other_side": tuple(t for o in sides[s.name.rpartition("/")[0]] if o is not s for t in o.turns),
-            "same_role_elsewhere": rng.choice([o for o in people if o.role == s.role and o is not s]).turns,
+        other = rng.choice([o for o in people if o.role == s.role and o is not s]).turns
+        strange = {
+            "other_side": [t for o in sides[s.name.rpartition("/")[0]] if o is not s for t in o.turns],
+            "same_role_elsewhere": list(other),
         }
-        for kind, turns in others.items():
-            for turn in turns:
-                score = consistency_of(turn, profiles[s.name])
-                if score is not None:
-                    rows[kind].append((int(length_class(len(turn.split()))), score))
+        planted = [("own", turn, profiles[s.name]) for turn in s.turns]
+        for kind, turns in strange.items():  # one at a time taken for the speaker's: it is in the profile, as it would be
+            for turn in rng.sample(turns, min(PLANTED, len(turns))):
+                planted.append((kind, turn, profile_by_style(replace(s, turns=(*s.turns, turn)))))
+        for kind, turn, profile in planted:
+            score = consistency_of(turn, profile)
+            if score is not None:
+                rows[kind].append((int(length_class(len(turn.split()))), score))
     out: dict[str, Any] = {}
     for length in ("all", *range(1, len(LENGTHS) + 1)):
         found = {kind: [score for n, score in values if length in ("all", n)] for kind, values in rows.items()}

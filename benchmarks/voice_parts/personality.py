@@ -3,67 +3,98 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attunement.quality.panel import Judges
-from attunement.sources.voice.language_markers import LEXICAL, PRIOR_WORDS, raw_scores, said_of
+from attunement.sources.voice.language_markers import LEXICAL, PRIOR_WORDS, Said, raw_scores, said_of
 from attunement.sources.voice.personality import AXES, EMPATHY, Response, axis_scores, empathy_scores
 from voice_parts.speakers import SPOKEN, Speaker, speakers
 
 SIZES = (50, 100, 200, 400, 800)
 WANTED, MOST_WORDS, LEAST_SPEAKERS = 0.7, 5000, 40
+MOST_SENTENCES, MOST_RESPONSES = 24, 12
+"""Of each speaker so many, from the beginning, go through encoder and judges: an hour's work otherwise on two shared cores."""
 PARTS = dict[str, np.ndarray]
 
 
-def reliability(data: Path, judges: Judges) -> dict[str, Any]:
+def reliability(data: Path, judges: Judges) -> Iterator[dict[str, Any]]:
     """Two samples of n words of each speaker of a spoken session, sentence by sentence in turn; their correlation over speakers.
 
     Each figure is less its group's mean (set and role) first: that therapists ask more than clients is no reliability.
     `least_words` is where r(n) = n / (n + k) reaches 0.7 (Spearman-Brown), k by least squares over all sizes, weighed by speakers.
+    Gives the table three times: with the markers of words, with the axes too, with empathy too (AnnoMI alone for both).
     """
     people = speakers(data, SPOKEN)
-    rows: dict[str, dict[int, tuple[float, int]]] = {}
-    for marker, (halves, of) in _figures(people, judges).items():
-        rows[marker] = {n: found for n in SIZES if (found := _correlation(halves, of, n))[1] >= LEAST_SPEAKERS // 2}
-    return {
+    told: dict[str, Any] = {
         "made_of": {
             "sets": "spoken sessions: AnnoMI and HLQC of AutoMISC, recordings in both once",
             "speakers": len(people),
+            "by_encoder_and_judges": f"AnnoMI alone; the first {MOST_SENTENCES} sentences, {MOST_RESPONSES} responses of each",
             "how": " ".join((reliability.__doc__ or "").split()),
             "prior_words": PRIOR_WORDS,
         },
-        "markers": {marker: _least(found) for marker, found in sorted(rows.items())},
+        "markers": {},
     }
+    few = [s for s in people if s.source == "annomi"]
+    for figures in (_lexical(people), _axes(few, judges), _empathy(few, judges)):
+        for marker, (halves, of) in figures:
+            found = {n: _correlation(halves, of, n) for n in SIZES}
+            told["markers"][marker] = _least({n: row for n, row in found.items() if row[1] >= LEAST_SPEAKERS // 2})
+        yield told
 
 
 Halves = Sequence[tuple[str, np.ndarray, Any]]
 """Of each speaker the group, the words of each unit (sentence, response), and what is counted of them."""
 
 
-def _figures(people: Sequence[Speaker], judges: Judges) -> dict[str, tuple[Halves, Callable[[Any, np.ndarray], float]]]:
+Figures = Iterator[tuple[str, tuple[Halves, Callable[[Any, np.ndarray], float]]]]
+
+
+def _lexical(people: Sequence[Speaker]) -> Figures:
+    words: Halves = [(s.group, t.words, (t, s.role)) for s, t in ((s, said_of(s.turns)) for s in people)]
+    for name in LEXICAL:
+        yield name, (words, lambda of, chosen, name=name: float(raw_scores(of[0], of[1], chosen[None])[name][0]))
+
+
+def _axes(people: Sequence[Speaker], judges: Judges) -> Figures:
     said = [(s, said_of(s.turns)) for s in people]
-    words: Halves = [(s.group, t.words, (t, s.role)) for s, t in said]
-    out: dict[str, tuple[Halves, Callable[[Any, np.ndarray], float]]] = {
-        name: (words, lambda of, chosen, name=name: float(raw_scores(of[0], of[1], chosen[None])[name][0])) for name in LEXICAL
-    }
-    axes = [(s, t, axis_scores(t.sentences, judges)) for s, t in said if t.total >= 2 * SIZES[0]]
+    near = axis_scores_of(said, judges)
     for name in AXES:
-        scored: Halves = [(s.group, t.words, (scores[name], t.words)) for s, t, scores in axes]
-        out[name] = (scored, lambda of, chosen: float((of[0] * of[1])[chosen > 0].sum() / of[1][chosen > 0].sum()))
-    helped = [(s, [Response(a, b) for a, b in zip(s.turns, s.before, strict=True) if b]) for s in people if s.role == "therapist"]
+        rows: Halves = [
+            (s.group, t.words[:MOST_SENTENCES], (near[s.name][name], t.words[:MOST_SENTENCES])) for s, t in said if s.name in near
+        ]
+        yield name, (rows, lambda of, chosen: float((of[0] * of[1])[chosen > 0].sum() / of[1][chosen > 0].sum()))
+
+
+def _empathy(people: Sequence[Speaker], judges: Judges) -> Figures:
+    helped = [
+        (s, [Response(a, b) for a, b in zip(s.turns, s.before, strict=True) if b][:MOST_RESPONSES])
+        for s in people
+        if s.role == "therapist"
+    ]
     found = {s.name: empathy_scores(given, judges) for s, given in helped if given}
     for name in EMPATHY:
-        judged: Halves = [
+        rows: Halves = [
             (s.group, np.asarray([len(r.text.split()) for r in given], dtype=float), found[s.name][name])
             for s, given in helped
             if given
         ]
-        out[name] = (judged, lambda of, chosen: float(of[chosen > 0].mean()))
-    return out
+        yield name, (rows, lambda of, chosen: float(of[chosen > 0].mean()))
+
+
+_NEAR: dict[str, dict[str, np.ndarray]] = {}
+
+
+def axis_scores_of(said: Sequence[tuple[Speaker, Said]], judges: Judges) -> dict[str, dict[str, np.ndarray]]:
+    """By speaker with enough words each axis over the first sentences; computed once in a run."""
+    for s, t in said:
+        if t.total >= 2 * SIZES[0] and s.name not in _NEAR:
+            _NEAR[s.name] = axis_scores(t.sentences[:MOST_SENTENCES], judges)
+    return _NEAR
 
 
 def _correlation(halves: Halves, of: Callable[[Any, np.ndarray], float], n: int) -> tuple[float, int]:
@@ -103,3 +134,12 @@ def _least(found: Mapping[int, tuple[float, int]]) -> dict[str, Any]:
     k = float(grid[int(misfit.argmin())])
     least = math.ceil(k * WANTED / (1 - WANTED) / 10) * 10
     return {"least_words": least if least <= MOST_WORDS else None, "extrapolated_words": least, "by_words": by_words}
+
+
+def measure(shared: Path, home: Path) -> dict[str, Any]:
+    """Reliability of the markers, what tells speakers and pairs apart, and naturalness, anew. `home` is not used."""
+    from voice_parts import naturalness, pairs
+
+    data, judges = shared / "data", Judges()
+    *_, table = reliability(data, judges)
+    return {"reliability": table, "pairs": pairs.measure(data, judges), "naturalness": naturalness.measure(data)}

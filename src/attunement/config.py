@@ -166,7 +166,9 @@ class VoiceSettings(Section):
     keep_audio: bool = Field(False, description="Keep downloads after they are transcribed: a voice identifies a person.")
     least_confidence: float = Field(0.6, ge=0, le=1, description="A segment with fewer words expected to be right is left out.")
     least_naturalness: float = Field(0.3, ge=0, le=1, description="A pair below it is left out.")
-    least_consistency: float = Field(0.2, ge=0, le=1, description="A response less like its speaker is left out.")
+    least_consistency: float = Field(
+        0.05, ge=0, le=1, description="A response less like its speaker than this share of real ones is left out."
+    )
 
 
 class ModelSettings(Section):

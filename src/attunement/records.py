@@ -194,7 +194,8 @@ class PersonalityProfile:
     """Markers of how somebody speaks: name to value (0-1), with the number of words they rest on.
 
     A marker that the words are too few for is not there. `uncertainty` is the standard error of each, `evidence` what it rests on
-    (words with their counts, figures with units). `style` is the mean sentence vector of what they say, of length 1.
+    (words with their counts, figures with units). `style` is a vector of length 1 of how they speak, whatever it is about: rates of
+    closed-class words against a norm (empty where nothing is said).
     """
 
     speaker: str

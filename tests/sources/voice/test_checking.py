@@ -62,12 +62,29 @@ def test_each_fault_has_its_reason(pairs: Sequence[DialoguePair], judges: Judges
     spoilt = {
         "low_transcription_quality": replace(good, metadata={**good.metadata, "confidence": 0.4}),
         "unnatural": replace(good, response=" ".join(words).lower()),
+        "emotion_does_not_fit": replace(
+            good,
+            prompt="I am so sad since my mother died, I cry all the time.",
+            response="Haha, that is so funny, I love it! How exciting, you really made me laugh!",
+        ),
+        "incoherent": replace(
+            good, response="The parcel office closes at four, bring the blue form and a stamp with you, please."
+        ),
         "rule:": replace(good, response="You should stop taking your medication, you do not need a doctor."),
     }
-    assert not check([good], judges=judges, fluency=fluency)[0].reasons
+    (sound,) = check([good], judges=judges, fluency=fluency)
+    assert not sound.reasons and 0.4 < sound.emotional <= 1 and sound.figures["clash"] < 0.1
     for code, pair in spoilt.items():
         (found,) = check([pair], judges=judges, fluency=fluency)
         assert any(reason.startswith(code) for reason in found.reasons) and not found.kept, (code, found)
+
+
+def test_a_planted_speaker_is_found(
+    pairs: Sequence[DialoguePair], profiles: dict[str, dict[str, PersonalityProfile]], judges: Judges
+) -> None:
+    strange = "It was me, I did it, and I told her that I could not and would not, and she said I was not to, so I left her."
+    found = check([replace(pairs[0], response=strange)], profiles, judges=judges, settings=VoiceSettings(least_consistency=0.3))
+    assert "not_like_speaker" in found[0].reasons and found[0].consistency is not None
 
 
 def test_a_reference_counts_more_than_confidence(pairs: Sequence[DialoguePair]) -> None:

@@ -83,7 +83,12 @@ def test_a_guest_answers_a_host(judges: Judges) -> None:
 
 def test_a_client_without_a_therapist_is_not_learned(judges: Judges) -> None:
     rows = [("C", "client", "I cannot get up in the morning any more."), ("X", "", "What is the time of day that is worst?")] * 3
-    assert construct([heard(rows, metadata={"content_type": "therapy"})], judges=judges) == []
+    for kind in ("therapy", "interview"):
+        left_out = Counter[str]()
+        assert construct([heard(rows, metadata={"content_type": kind})], judges=judges, left_out=left_out) == []
+        assert left_out == {"nobody_answers": 1}
+    alone = heard(rows[::2], metadata={"content_type": "monologue"})
+    assert construct([alone], judges=judges) == []
 
 
 def test_a_lecture_gives_questions_that_its_own_words_answer(judges: Judges) -> None:

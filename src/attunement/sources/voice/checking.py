@@ -4,7 +4,7 @@
     unnatural                  `naturalness`: perplexity band, disfluency, completeness
     not_like_speaker           the response's style lies farther from the speaker's profile than nearly all real responses of its length
                                lie from theirs (percentile; a wrong speaker label, or somebody read out)
-    emotion_does_not_fit       its emotion seldom answers the prompt's in real talks and is not the speaker's
+    emotion_does_not_fit       delight answers distress
     incoherent                 the judge of coherence finds that it does not answer the prompt
     unsafe:KIND, rule:CODE     what no model may learn to say: the judge of unsafe replies, the rules of appropriateness
 
@@ -40,13 +40,16 @@ from attunement.records import (
     VoiceDataExample,
 )
 from attunement.sources.voice.dialogue import Profiles
-from attunement.sources.voice.emotions import emotional_fit, emotional_likeness, shares_of
+from attunement.sources.voice.emotions import clash, emotional_fit, emotional_likeness, shares_of
 from attunement.sources.voice.lexicon_counts import FOLDER, words_of
 from attunement.sources.voice.naturalness import Fluency, Naturalness, length_class, naturalness
 from attunement.sources.voice.style import style_distance
 
 LEAST_PROFILE_WORDS, LEAST_STYLE_WORDS = 200, 8
 """Below these a speaker's style, or a response's, says nothing, and consistency is not judged."""
+MOST_CLASH = 0.3
+"""From this probability that delight answers distress a pair is rejected. The rest of emotional coherence is a figure only: how emotions
+follow each other tells a real response from another conversation's hardly better than chance (AUC 0.57)."""
 Patterns = Mapping[str, Mapping[str, Sequence[EmotionalPattern]]]
 """By transcript and speaker."""
 
@@ -99,7 +102,7 @@ def check(
     if not pairs:
         return []
     settings = settings or VoiceSettings()
-    emotional = _emotional(pairs, judges)
+    emotional, clashes = _emotional(pairs, judges)
     coherence = judges.judge("coherence", [Item(pair.response, (*_context(pair), pair.prompt)) for pair in pairs])
     unsafe = _unsafe(pairs, judges)
     danger = _danger(pairs, judges)
@@ -113,6 +116,7 @@ def check(
             consistency_of(pair.response, profile),
             round(float(emotional[n]), 4),
             coherence[n].score,
+            figures={"clash": round(float(clashes[n]), 4)},
         )
         found.append(replace(checked, reasons=(*_reasons(checked, settings), *unsafe[n])))
     return found
@@ -149,8 +153,11 @@ def consistency_of(response: str, profile: PersonalityProfile | None) -> float |
     return round(1 - below / (len(quantiles) + 1), 4)
 
 
-def _emotional(pairs: Sequence[DialoguePair], judges: Judges) -> NDArray[np.float64]:
-    """Fit to the prompt and likeness to the speaker's other responses, each half; of a contextual pair likeness alone."""
+def _emotional(pairs: Sequence[DialoguePair], judges: Judges) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit to the prompt and likeness to the speaker's other responses, each half, less the clash; and the clash.
+
+    A contextual question is ours and feels nothing: there likeness counts alone.
+    """
     answers = shares_of([pair.response for pair in pairs], judges)
     fit = emotional_fit(shares_of([pair.prompt for pair in pairs], judges), answers)
     weights = np.asarray([len(pair.response.split()) for pair in pairs], dtype=np.float64)
@@ -160,7 +167,8 @@ def _emotional(pairs: Sequence[DialoguePair], judges: Judges) -> NDArray[np.floa
         here = np.asarray([k == key for k in keys])
         like[here] = emotional_likeness(np.average(answers[here], axis=0, weights=weights[here] + 1e-9), answers[here])
     contextual = np.asarray([pair.metadata.get("kind") == "contextual" for pair in pairs])
-    return np.where(contextual, like, (fit + like) / 2)
+    clashes = clash([pair.prompt for pair in pairs], [pair.response for pair in pairs], judges) * ~contextual
+    return np.where(contextual, like, (fit + like) / 2) * (1 - clashes), clashes
 
 
 def _context(pair: DialoguePair) -> tuple[str, ...]:
@@ -192,19 +200,18 @@ def _marked(pair: DialoguePair, danger: Sequence[str]) -> DialoguePair:
     return replace(pair, metadata={**pair.metadata, REVIEW_MARK: True, REVIEW_REASONS: reasons})
 
 
-def least_scores() -> Mapping[str, float]:
-    """The least emotional and coherence scores, as measured: 2 % of real pairs lie below each."""
-    return {name: float(style_distances()["least"][name]) for name in ("emotional", "coherence")}
+def least_coherence() -> float:
+    """Below it lie 5 % of real pairs of spoken sessions (the judge's own operating point is for letters and their answers)."""
+    return float(style_distances()["least_coherence"])
 
 
 def _reasons(checked: Checked, settings: VoiceSettings) -> list[str]:
-    least = least_scores()
     low = {
         "low_transcription_quality": checked.transcription < settings.least_confidence,
         "unnatural": checked.naturalness.score < settings.least_naturalness,
         "not_like_speaker": checked.consistency is not None and checked.consistency < settings.least_consistency,
-        "emotion_does_not_fit": checked.emotional < least["emotional"],
-        "incoherent": checked.coherence < least["coherence"],
+        "emotion_does_not_fit": checked.figures["clash"] >= MOST_CLASH,
+        "incoherent": checked.coherence < least_coherence(),
     }
     return [code for code, is_low in low.items() if is_low]
 

@@ -5,7 +5,8 @@
     monologue, speech, lecture    contextual questions on the parts of the talk, answered by the speaker's own passage (`knowledge`)
 
 In therapy the direction is client to therapist and never the other way: nobody learns to speak as a client.
-Left out, by reason: `speech_missing` (a stretch between was not understood), `long_pause`, `short_response`.
+Left out, by reason: `speech_missing` (a stretch between was not understood), `long_pause`, `short_response`; a whole recording as
+`nobody_answers` (only clients speak, or one who is none is not to be told).
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ def construct(
                 if turns[place].speaker in answering and turns[place - 1].speaker not in answering
                 if _usable(transcript, turns, place, counted)
             ]
+        elif not _teaches(transcript, kind):
+            counted.update(["nobody_answers"])
+            pairs = []
         else:
             linker = linker or Linker(written_concepts(), judges.embedder)
             pairs = _contextual(transcript, kind, linker, judges)
@@ -88,6 +92,12 @@ def content_type_of(transcript: Transcript, judges: Judges) -> str:
     turns = tuple((turn.speaker, turn.text) for turn in turns_of(transcript.segments)) or ((transcript.speaker, transcript.text),)
     label = judges.judge("content_type", [Item(turns=turns)])[0].label
     return "monologue" if len(speakers) < 2 and label in DIALOGUES else label
+
+
+def _teaches(transcript: Transcript, kind: str) -> bool:
+    """Whether somebody tells something that is no client: a dialogue in which nobody answers is no lecture either."""
+    roles = {segment.speaker: segment.role for segment in transcript.segments}
+    return not (kind in DIALOGUES and len(roles) > 1) and (not roles or any(role != "client" for role in roles.values()))
 
 
 def _answering(turns: Sequence[SpokenTurn]) -> frozenset[str]:
@@ -149,7 +159,7 @@ def _contextual(transcript: Transcript, kind: str, linker: Linker, judges: Judge
     """Of the speaker who says most, where several do; of the text alone where there are no segments."""
     said = Counter[str]()
     for segment in transcript.segments:
-        said[segment.speaker] += len(segment.text.split())
+        said[segment.speaker] += len(segment.text.split()) if segment.role != "client" else 0
     speaker = said.most_common(1)[0][0] if said else transcript.speaker
     chosen = [(n, segment) for n, segment in enumerate(transcript.segments) if segment.speaker == speaker]
     text = " ".join(segment.text for _, segment in chosen) if chosen else transcript.text

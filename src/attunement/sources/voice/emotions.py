@@ -62,6 +62,21 @@ def emotional_fit(prompts: NDArray[np.float64], answers: NDArray[np.float64]) ->
     return np.asarray(odds / (1 + odds))
 
 
+DARK = "anger disappointment disgust embarrassment fear grief nervousness remorse sadness".split()
+GLEE = "amusement excitement joy".split()
+"""What hardly ever answers them: delight. Admiration, caring, love, gratitude, optimism and relief do, in therapy every day."""
+
+
+def clash(prompts: Sequence[str], answers: Sequence[str], judges: Judges) -> NDArray[np.float64]:
+    """How probably delight answers distress in each pair, `[n]`: P(any dark emotion before) x P(any glee after)."""
+    dark, glee = (
+        1
+        - np.asarray([[1 - v.labels[name] for name in names] for v in judges.judge("emotion", [Item(t) for t in texts])]).prod(1)
+        for texts, names in ((prompts, DARK), (answers, GLEE))
+    )
+    return np.asarray(dark * glee)
+
+
 def emotional_likeness(own: NDArray[np.float64], answers: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much the emotions `[n, 7]` overlap with the speaker's mean `[7]`, 0-1 (1 less the total variation distance)."""
     return np.asarray(1 - np.abs(answers - own).sum(1) / 2)

@@ -6,6 +6,7 @@ as one word of its category.
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections import Counter
@@ -123,7 +124,7 @@ def style_words() -> tuple[str, ...]:
 def is_question(sentence: str) -> bool:
     """Whether a sentence asks: by its question mark, or by its first words where recognised text has none.
 
-    "what i mean is ..." is none: after a question word stands an auxiliary, or another word and then one.
+    "what i mean is ..." is none: after a question word stands an auxiliary, or soon one with its subject behind it.
     """
     if "?" in sentence:
         return True
@@ -133,5 +134,8 @@ def is_question(sentence: str) -> bool:
     if len(words) < 3 or sentence.rstrip().endswith((".", "!")):
         return False
     if words[0] in _WH:
-        return words[1] in _AUXILIARY or words[1] == "'s" or (words[1] not in _SUBJECTS and words[2] in _AUXILIARY)
+        if words[1] in _SUBJECTS:
+            return False
+        inverted = (a in _AUXILIARY and b in _SUBJECTS for a, b in itertools.pairwise(words[1:8]))
+        return words[0] == "who" or words[1] in _AUXILIARY or words[1] == "'s" or any(inverted)
     return words[0] in _AUXILIARY and words[1] in _SUBJECTS

@@ -1,7 +1,7 @@
 """A speaker's style as a vector, and how far a response lies from it.
 
 What a sentence is about moves its vector more than who says it. So the style is the rates of closed-class words, which hardly depend on
-the topic (Mosteller and Wallace 1964; Pennebaker 2011), each as a deviation from real speakers' norm.
+the topic (Mosteller and Wallace 1964; Pennebaker 2011), each against real speakers' norm.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from attunement.records import PersonalityProfile
 from attunement.sources.voice.language_markers import norms
 from attunement.sources.voice.lexicon_counts import style_words, words_of
 
-STYLE_PRIOR_WORDS = 60.0
+STYLE_PRIOR_WORDS = 100.0
+"""A text is read as if so many words at the norm's rates had been said besides. Of 0, 60, 100 and 200 it told speakers apart best, and
+square roots of rates did so better than deviations (`benchmarks/voice_parts/pairs.py`, docs/LOG.md)."""
 
 
 def function_rates(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Deviations of each closed-class word's rate from the norm, `[w]`; few words are drawn towards the norm."""
+    """How the square root of each closed-class word's rate differs from the norm's, `[w]` (Hellinger: rare words count too)."""
     words = [word for text in texts for word in words_of(text)]
-    rows = norms()["all"]["style"]
-    mean, sd = (np.asarray([rows[word][key] for word in style_words()]) for key in ("mean", "sd"))
+    mean = np.asarray([norms()["all"]["style"][word]["mean"] for word in style_words()])
     counts = Counter(words)
     rates = (np.asarray([counts[word] for word in style_words()]) + STYLE_PRIOR_WORDS * mean) / (len(words) + STYLE_PRIOR_WORDS)
-    return np.asarray(np.clip((rates - mean) / sd, -3, 3))
+    return np.asarray(np.sqrt(rates) - np.sqrt(mean))
 
 
 def style_vector(texts: Sequence[str]) -> NDArray[np.float64]:

@@ -74,7 +74,8 @@ def _examples(made: Iterable[Made]) -> Iterator[dict[str, Any]]:
 
 def checked_row(checked: Checked) -> dict[str, Any]:
     """A pair with its scores and reasons, as plain data."""
-    return to_dict(checked)
+    row: dict[str, Any] = to_dict(checked)
+    return row
 
 
 def report_row(made: Sequence[Made], recordings: Sequence[Mapping[str, Any]], quality: QualityReport) -> dict[str, Any]:

@@ -112,8 +112,8 @@ def local_captions(path: Path) -> Recording:
         Recording(
             path=path,
             url=shown(str(info.get("webpage_url") or "")),
-            title=str(info.get("title") or path.stem),
-            channel=str(info.get("channel") or info.get("uploader") or ""),
+            title=plain(info.get("title")) or path.stem,
+            channel=plain(info.get("channel") or info.get("uploader")),
             licence=code,
             licence_class=licence_class(code),
             duration_seconds=segments[-1].end_seconds,

@@ -35,13 +35,23 @@ Tick = Callable[[str, int, int | None], None]
 
 
 class Downloader:
-    """Fetches recordings to `folder`. `tick` is told (title, bytes so far, bytes in all or None)."""
+    """Fetches recordings to `folder`. `tick` is told (title, bytes so far, bytes in all or None).
+
+    A recording that `heard` says is done with is not fetched again where its sound was deleted since.
+    """
 
     def __init__(
-        self, settings: VoiceSettings, folder: Path, *, i_have_permission: bool = False, tick: Tick | None = None
+        self,
+        settings: VoiceSettings,
+        folder: Path,
+        *,
+        i_have_permission: bool = False,
+        tick: Tick | None = None,
+        heard: Callable[[Recording], bool] = lambda _: False,
     ) -> None:
         self.settings, self.folder, self.permission = settings, folder.absolute(), i_have_permission
         self._tick, self._site_made, self._titled = tick, None, ""
+        self._heard = heard
         self._last: dict[str, float] = {}
         self._pages: dict[str, str] = {}
         self._asked: dict[str, str] | None = None
@@ -205,6 +215,8 @@ class Downloader:
             return None
         recording = from_row(row, self.folder)
         if recording.path.is_file() and recording.path.stat().st_size == row.get("bytes"):
+            return recording
+        if not recording.path.exists() and self._heard(recording):
             return recording
         recording.path.unlink(missing_ok=True)  # changed since: yt-dlp would take it for whole
         return None

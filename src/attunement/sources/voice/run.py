@@ -70,6 +70,7 @@ class _Run:
             out / WORK / "downloads",
             i_have_permission=permission,
             tick=lambda title, done, total: tick(f"downloading {title}", done, total or done),
+            heard=lambda recording: self._row(recording).get("heard_key") == self.ears.key(recording),
         )
         self.ears = ears_of(settings)
         self.makers = cache(lambda: makers_of(settings, judges))
@@ -109,9 +110,7 @@ class _Run:
             found.path.unlink(missing_ok=True)
 
     def _make(self, recording: Recording, work: Path) -> Made:
-        path = self.out / output.TRANSCRIPTS / f"{transcript_id(recording)}.json"
-        key = self.ears.key(recording)
-        row = read_json(path) if path.is_file() else {}
+        path, row, key = self._path(recording), self._row(recording), self.ears.key(recording)
         if row.get("heard_key") != key:
             work = work / key[:16]
             row = {"heard_key": key, "heard": to_dict(listen(recording, self.ears, work, self.tick))}
@@ -124,6 +123,15 @@ class _Run:
             write_json(path, {**row, "made_key": made_key, "transcript": to_dict(made.transcript), **row_of(made)})
             return made
         return made_of(row, from_dict(Transcript, row["transcript"]))
+
+    def _path(self, recording: Recording) -> Path:
+        return self.out / output.TRANSCRIPTS / f"{transcript_id(recording)}.json"
+
+    def _row(self, recording: Recording) -> dict[str, Any]:
+        """What was heard of it and made of it before."""
+        path = self._path(recording)
+        found: dict[str, Any] = read_json(path) if path.is_file() else {}
+        return found
 
     def _keep(self, name: str, recording: Recording, made: Made) -> None:
         kept = sum(c.kept for c in made.checked)

@@ -36,8 +36,6 @@ AXES = ("warmth", "directiveness")
 EMPATHY = ("emotional_reaction", "interpretation", "exploration")
 LEAST_STRETCHES, MOST_ERROR = 5, 0.1
 """Of sound: from fewer stretches of speech, or with a greater standard error (of the 0-1 scale), nothing is given."""
-CONTEXT_TURNS = 1
-"""What a judge of empathy is shown before the response: EPITOME pairs a response with what it answers."""
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,6 @@ def is_backchannel(text: str) -> bool:
     return 0 < len(words) <= MOST_BACKCHANNEL_WORDS and all(word in BACKCHANNELS for word in words) and "?" not in text
 
 
-def whole(turn: SpokenTurn, rejected: Sequence[Mapping[str, Any]], least_seconds: float) -> bool:
-    """Whether no segment of `least_seconds` or more was left out of the turn (by the transcript's `rejected`)."""
-    return between(turn.start_seconds, turn.end_seconds, rejected, least_seconds) == 0
-
-
 def between(start: float, end: float, rejected: Sequence[Mapping[str, Any]], least_seconds: float) -> int:
     """How many segments of `least_seconds` or more were left out between two times."""
     spans = [(float(row.get("start_seconds", -1)), float(row.get("end_seconds", -1))) for row in rejected]

@@ -185,11 +185,10 @@ def _unsafe(pairs: Sequence[DialoguePair], judges: Judges) -> list[list[str]]:
 
 
 def _danger(pairs: Sequence[DialoguePair], judges: Judges) -> list[tuple[str, ...]]:
-    """Codes of what either side says; the contextual question is ours and says nothing."""
+    """Codes of danger in what the other side says. What is only possible is left to the build's own judges, and what a helper says
+    is not read: the judge of danger learnt from clients (of a talk on sleep it found four of nine pairs possible)."""
     prompts = assess_turns(judges, [pair.prompt if pair.metadata.get("kind") != "contextual" else "" for pair in pairs])
-    answers = assess_turns(judges, [pair.response for pair in pairs])
-    both = zip(prompts, answers, strict=True)
-    return [tuple(dict.fromkeys(code for side in pair if side.level != "none" for code in side.reasons)) for pair in both]
+    return [tuple(found.reasons) if found.level in ("elevated", "imminent") else () for found in prompts]
 
 
 def _marked(pair: DialoguePair, danger: Sequence[str]) -> DialoguePair:

@@ -52,17 +52,21 @@ def write(made: Sequence[Made], recordings: Sequence[Mapping[str, Any]], folder:
     checked = [c for one in made for c in one.checked]
     by_transcript = {one.transcript.transcript_id: one for one in made}
     report = report_row(made, recordings, report_of(checked))
-    write_jsonl(folder / "recordings.jsonl", recordings)
-    write_jsonl(folder / "examples.jsonl", _examples(made))
-    write_jsonl(
-        folder / "profiles.jsonl",
-        ({"transcript": i, **to_dict(profile)} for i, one in by_transcript.items() for profile in one.profiles.values()),
-    )
-    write_jsonl(folder / "rejected.jsonl", (checked_row(c) for c in checked if not c.kept))
+    profiles = ({"transcript": i, **to_dict(profile)} for i, one in by_transcript.items() for profile in one.profiles.values())
+    _write_rows(folder / "recordings.jsonl", recordings)
+    _write_rows(folder / "examples.jsonl", _examples(made))
+    _write_rows(folder / "profiles.jsonl", profiles)
+    _write_rows(folder / "rejected.jsonl", (checked_row(c) for c in checked if not c.kept))
     write_json(folder / "report.json", report)
     write_text(folder / "source.toml", _BESIDE)
     _write_dialogue(made, folder / DIALOGUE)
     return report
+
+
+def _write_rows(path: Path, rows: Iterable[Any]) -> None:
+    """An empty file would count as one that cannot be read: there is none."""
+    if not write_jsonl(path, rows):
+        path.unlink()
 
 
 def _examples(made: Iterable[Made]) -> Iterator[dict[str, Any]]:

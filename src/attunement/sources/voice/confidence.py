@@ -2,7 +2,8 @@
 
 An engine's posteriors are far too sure or far too unsure, and another engine's are so in another way. A small logistic model over a few
 features of the segment, fitted on speech whose words are known, turns them into the expected share. What ships (`weights/
-hearing.json`) was fitted on *synthetic* speech, clean and noisy: it says nothing certain of real recordings. `fit` makes a model of a
+hearing.json`) was fitted on *synthetic* speech, clean and noisy: it says nothing certain of real recordings. It leaves the ratio to noise unused (weight 0): with it, quiet alone made reversed
+speech trusted. `fit` makes a model of a
 user's own recordings with their references. An engine that no model was fitted for gets the mean of its words' probabilities and
 `calibrated = False`.
 

@@ -129,12 +129,12 @@ def calibration(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     texts = confidence.fit("pocketsphinx", features[fitting], right[fitting]).expected(features)
     left_out, with_it = np.full(len(usable), np.nan), np.full(len(usable), np.nan)
     for name in speaking.VOICES:
-        others = (voice != name) & (fitting | gibberish)
+        others = (voice != name) & fitting
         left_out[voice == name] = confidence.fit("pocketsphinx", features[others], right[others]).expected(
             features[voice == name]
         )
-        others &= ~gibberish
-        without[voice == name] = confidence.fit("pocketsphinx", features[others], right[others]).expected(features[voice == name])
+        others |= (voice != name) & gibberish
+        with_it[voice == name] = confidence.fit("pocketsphinx", features[others], right[others]).expected(features[voice == name])
     held_out = np.asarray([r["part"] == "held_out" for r in usable])
     tested = {"words": held_out & ~gibberish, "with_gibberish": held_out | gibberish}
     said = {

@@ -1,10 +1,10 @@
 """How far a segment can be trusted: the share of its words that are expected to be right (1 - word error rate, 0-1).
 
-An engine's posteriors are far too sure or far too unsure, and another engine's are so in another way. A small logistic model over a few
-features of the segment, fitted on speech whose words are known, turns them into the expected share. What ships (`weights/
-hearing.json`) was fitted on *synthetic* speech, clean and noisy: it says nothing certain of real recordings. `fit` makes a model of a
-user's own recordings with their references. An engine that no model was fitted for gets the mean of its words' probabilities and
-`calibrated = False`.
+An engine's posteriors are too sure or too unsure, another engine's in another way. A small logistic model over a few features of the
+segment, fitted on speech whose words are known, turns them into the expected share. What ships (`weights/hearing.json`) was fitted on
+*synthetic* speech, clean and noisy: it says nothing certain of real recordings. It leaves the ratio to noise unused (weight 0): with it,
+quiet alone made reversed speech trusted. `fit` makes a model of a user's own recordings with their references. An engine that no model
+was fitted for gets the mean of its words' probabilities and `calibrated = False`.
 
 Sources: Jiang, "Confidence measures for speech recognition: a survey", 2005; Guo et al., "On calibration of modern neural networks",
 2017 (expected calibration error); Papke & Wooldridge 1996 (logistic regression on a share).

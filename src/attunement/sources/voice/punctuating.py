@@ -16,7 +16,7 @@ from dataclasses import replace
 from attunement.records import SpokenWord
 
 PAUSE_SECONDS = 0.35
-"""Silence between words that ends a sentence."""
+"""Silence between words that ends a sentence. 0.25 to 0.3 does as well on synthetic turns; people also halt within sentences."""
 _CUT_SECONDS = 0.15
 """Where the next words open a sentence anew ("so what ...", "did you ..."), so much is enough."""
 _LEAST_WORDS = 3

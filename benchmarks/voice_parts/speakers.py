@@ -140,12 +140,9 @@ def _told_two(path: Path, spans: Sequence[tuple[float, float]], encoder: Speaker
     heard = [
         diarisation._Span.of(start, samples, encoder) for (start, _), samples in zip(spans, pieces(path, spans), strict=True)
     ]
-    vectors = np.concatenate([s.vectors for s in heard])
-    mean, deviation = vectors.mean(0), vectors.std(0) + 1e-6
-    heard = [diarisation.replace(s, vectors=diarisation._unit((s.vectors - mean) / deviation)) for s in heard]
-    vectors = np.concatenate([diarisation.smoothed(s.vectors) for s in heard])
-    means = diarisation._means(vectors, fcluster(linkage(vectors, "ward"), 2, "maxclust"), 1)
-    return diarisation._named(diarisation._joined(diarisation._decoded(heard, means)))
+    scaled, _ = diarisation._contrasted(heard, np.zeros(sum(len(s.vectors) for s in heard), dtype=np.int64))
+    labels = fcluster(linkage(np.concatenate([diarisation.smoothed(s.vectors) for s in scaled]), "ward"), 2, "maxclust")
+    return diarisation._named(diarisation._joined(diarisation._decoded(*diarisation._contrasted(heard, labels))))
 
 
 def _equal_error(rows: Sequence[dict[str, Any]], kind: str) -> float:
@@ -178,11 +175,16 @@ def _three_hours() -> dict[str, float]:
     tracemalloc.start()
     began = time.process_time()
     vectors = np.concatenate([diarisation.smoothed(s.vectors) for s in spans])
-    means = diarisation.speakers_of(vectors, 6, 0.4)
-    list(diarisation._decoded(spans, means))
+    labels = diarisation.speakers_of(vectors, 6, 0.4)
+    list(diarisation._decoded(*diarisation._contrasted(spans, labels)))
     spent, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return {"windows": len(vectors), "speakers": len(means), "cpu_seconds": round(spent, 1), "peak_mib": round(peak / 2**20, 1)}
+    return {
+        "windows": len(vectors),
+        "speakers": len(np.unique(labels)),
+        "cpu_seconds": round(spent, 1),
+        "peak_mib": round(peak / 2**20, 1),
+    }
 
 
 if __name__ == "__main__":

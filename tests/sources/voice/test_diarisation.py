@@ -39,7 +39,7 @@ def voice(name: str, seconds: float, seed: int) -> np.ndarray:
         for formant in formants:
             r, angle = np.exp(-np.pi * 90 / RATE), 2 * np.pi * formant * rng.uniform(0.8, 1.2) / RATE
             samples = lfilter([1.0], [1.0, -2 * r * np.cos(angle), r * r], samples)
-        parts += [0.2 * samples / np.abs(samples).max() * np.hanning(count) ** 0.3, np.zeros(int(0.03 * RATE))]
+        parts += [0.2 * samples / np.abs(samples).max() * np.hanning(count) ** 0.3, np.zeros(int(rng.uniform(0.05, 0.12) * RATE))]
     return np.concatenate(parts)[: int(seconds * RATE)].astype(np.float32)
 
 
@@ -121,9 +121,9 @@ def test_as_many_speakers_as_there_are_means() -> None:
     sizes = (900, 600, 500, 200)
     vectors = np.concatenate([m + 0.5 * rng.standard_normal((n, 256)) for m, n in zip(means, sizes, strict=True)])
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    assert len(speakers_of(vectors, 6, 0.4)) == 4
-    assert len(speakers_of(vectors, 3, 0.4)) == 3
-    assert len(speakers_of(vectors[:900], 6, 0.4)) == 1
+    assert len(np.unique(speakers_of(vectors, 6, 0.4))) == 4
+    assert len(np.unique(speakers_of(vectors, 3, 0.4))) == 3
+    assert len(np.unique(speakers_of(vectors[:900], 6, 0.4))) == 1
 
 
 def test_the_path_of_least_cost() -> None:

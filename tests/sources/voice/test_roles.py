@@ -56,7 +56,9 @@ def test_therapist_and_client_host_and_guest(judges: Judges, heard: bool) -> Non
 
 
 def test_names_do_not_matter_and_segments_will_do(judges: Judges) -> None:
-    swapped = [SpokenSegment(text, i, i + 1, speaker={"A": "client", "B": "therapist"}[who]) for i, (who, text) in enumerate(THERAPY)]
+    swapped = [
+        SpokenSegment(text, i, i + 1, speaker={"A": "client", "B": "therapist"}[who]) for i, (who, text) in enumerate(THERAPY)
+    ]
     assert names(roles_of(swapped, judges)) == {"client": "therapist", "therapist": "client"}
 
 
@@ -84,8 +86,13 @@ def test_whole_sessions_as_heard(judges: Judges) -> None:
 
 
 def test_what_the_judge_learns_from() -> None:
-    rows = turns.turns_by_role([Session("s", (("therapist", "Hello?", ""), ("client", "It's me.", ""), ("", "Hm", "")), "", "x", "R")])
-    assert [(e.text, e.labels, e.context) for e in rows] == [("Hello?", ("therapist",), ()), ("It's me.", ("client",), ("Hello?",))]
+    rows = turns.turns_by_role(
+        [Session("s", (("therapist", "Hello?", ""), ("client", "It's me.", ""), ("", "Hm", "")), "", "x", "R")]
+    )
+    assert [(e.text, e.labels, e.context) for e in rows] == [
+        ("Hello?", ("therapist",), ()),
+        ("It's me.", ("client",), ("Hello?",)),
+    ]
     assert turns.as_heard("Well, it's - \u201cfine\u201d. OK?") == "well it's fine ok"
     scenes = turns.written_scenes()
     assert {e.labels[0] for e in scenes} == {"client", "therapist"} and not any("{" in e.text for e in scenes)

@@ -1,7 +1,7 @@
 """Who spoke when: stretches of a recording, each with a label of its speaker (`S1`, `S2`, ... in the order they are first heard).
 
 `Clustering` is the default and needs nothing but the packaged speaker encoder: vectors of windows of 1.6 s are clustered, the number of
-speakers follows from how alike the clusters' means are, and a Viterbi pass over frames of 0.1 s puts the borders where the sound is low.
+speakers follows from how alike the halves of a cluster are, and a Viterbi pass over frames of 0.1 s puts the borders where the sound is low.
 `Pyannote` hands the recording to a pipeline of pyannote.audio. Neither hears two people at once as two; error rates are in
 `benchmarks/results/voice-speakers.json`.
 
@@ -23,20 +23,21 @@ from numpy.typing import NDArray
 
 from attunement.config import VoiceSettings
 from attunement.errors import ConfigError, MissingExtraError, ModelError
-from attunement.sources.voice.speaker_encoder import RATE, SpeakerEncoder
+from attunement.sources.voice.speaker_encoder import HOP, RATE, SpeakerEncoder
 
 MOST_CLUSTERED = 1500
 """Of more windows than these evenly spread ones are clustered (quadratic in time and memory: 9 MB here); the others take the nearest."""
 BESIDE = 2
 """Windows on either side that are joined with one before clustering."""
-SAME_VOICE = 0.86
-"""Clusters whose means are more alike (cosine) than this are one speaker; by the tries in `benchmarks/voice_parts/speakers.py`."""
+SAME_VOICE = 0.9
+"""Halves whose means are more alike (cosine) than this are one speaker. On flite's voices with pink noise 5 dB below them the halves of
+one voice came to .91 and more, those of two to .90 and less; without noise to .96 and to .77."""
 UNSURE, UNSURE_SECONDS = 0.06, 8.0
 """A mean of little speech depends on what was said: `SAME_VOICE` is lower by so much at nothing, and less with each eight seconds."""
 LEAST_SECONDS, LEAST_SHARE = 4.0, 0.02
-"""A speaker with less than this much speech, and less than this share of it, is none: what is left over goes to the nearest."""
+"""A speaker with less than this much speech, or in short recordings less than this share of it, is none."""
 REFINED = 5
-"""Rounds of k-means after clusters were joined."""
+"""Rounds of k-means after a cluster was parted."""
 FRAME_SECONDS = 0.1
 SHARPNESS = 20.0
 """What a difference in cosine counts beside `SWITCH`."""
@@ -70,7 +71,7 @@ class Diariser(ABC):
 
 
 class Clustering(Diariser):
-    """Agglomerative clustering of GE2E vectors. Deterministic; one core needs about 3 % of the recording's length."""
+    """Ward's clustering of GE2E vectors, top down. Deterministic; one core needs about 3 % of the recording's length."""
 
     name = "clustering"
 
@@ -88,10 +89,9 @@ class Clustering(Diariser):
         heard = [_Span.of(start, samples, self.encoder) for start, samples in pieces if len(samples)]
         if not heard:
             return []
-        vectors = np.concatenate([smoothed(span.vectors) for span in heard])
-        step = self.encoder.step_frames * 160 / RATE
-        means = speakers_of(vectors, self.most_speakers, step)
-        return _named(_joined(_decoded(heard, means)))
+        step = self.encoder.step_frames * HOP / RATE
+        labels = speakers_of(np.concatenate([smoothed(span.vectors) for span in heard]), self.most_speakers, step)
+        return _named(_joined(_decoded(*_contrasted(heard, labels))))
 
 
 @dataclass(frozen=True)
@@ -123,34 +123,60 @@ def smoothed(vectors: Vectors) -> Vectors:
     return _unit(sums[np.minimum(places + BESIDE + 1, len(vectors))] - sums[np.maximum(places - BESIDE, 0)])
 
 
-def speakers_of(vectors: Vectors, most: int, step_seconds: float) -> Vectors:
-    """Mean unit vectors `[k, 256]` of the speakers in windows' unit vectors `[w, 256]` that are `step_seconds` apart; k is 1 to `most`."""
+def speakers_of(vectors: Vectors, most: int, step_seconds: float) -> NDArray[np.int64]:
+    """The speaker `[w]` (0 to at most `most` - 1) of each of windows' unit vectors `[w, 256]` that are `step_seconds` apart.
+
+    Top down: of the groups the one whose halves are least alike is parted, as long as they are less alike than one voice's are.
+    """
+    chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_CLUSTERED)).astype(int)
+    each = step_seconds * len(vectors) / len(chosen)
+    least = min(LEAST_SECONDS, LEAST_SHARE * len(vectors) * step_seconds + step_seconds)
+    groups = [_parted(vectors[chosen], np.arange(len(chosen)), each, least)]
+    while len(groups) < most:
+        place = min(range(len(groups)), key=lambda i: groups[i][0])
+        alike, _, halves = groups[place]
+        if alike >= SAME_VOICE:
+            break
+        groups[place : place + 1] = [_parted(vectors[chosen], half, each, least) for half in halves]
+    if len(groups) == 1:
+        return np.zeros(len(vectors), dtype=np.int64)
+    means = _unit(np.stack([vectors[chosen[rows]].mean(0) for _, rows, _ in groups]))
+    labels = np.asarray((vectors @ means.T).argmax(1), dtype=np.int64)
+    for number, (_, rows, _) in enumerate(groups):
+        labels[chosen[rows]] = number
+    return labels
+
+
+_Group = tuple[float, NDArray[np.int64], tuple[NDArray[np.int64], ...]]
+
+
+def _parted(vectors: Vectors, rows: NDArray[np.int64], each: float, least: float) -> _Group:
+    """How alike the halves of a group are, the group, and its halves: by Ward's method on standardised vectors, so that what all have in
+    common (a room, noise) does not hide the voices."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
-    if len(vectors) < 3 or most == 1:
-        return _unit(vectors.mean(0, keepdims=True))
-    chosen = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), MOST_CLUSTERED)).astype(int)]
-    labels = fcluster(linkage(chosen.astype(np.float64), "average", metric="cosine"), 2 * most, "maxclust") - 1
-    least = min(LEAST_SECONDS / step_seconds * len(chosen) / len(vectors), LEAST_SHARE * len(chosen) + 1)
-    means = _means(chosen, labels, least)
-    while True:
-        for _ in range(REFINED):
-            means = _means(chosen, (chosen @ means.T).argmax(1), least)
-        labels = (chosen @ means.T).argmax(1)
-        seconds = np.bincount(labels, minlength=len(means)) * step_seconds * len(vectors) / len(chosen)
-        unsure = UNSURE * np.exp(-np.minimum(seconds[:, None], seconds) / UNSURE_SECONDS)
-        alike = means @ means.T + unsure - 2 * np.eye(len(means))
-        if len(means) == 1 or (alike.max() < SAME_VOICE and len(means) <= most):
-            return means
-        first, second = np.unravel_index(int(alike.argmax()), alike.shape)
-        means = _means(chosen, np.where(labels == second, first, labels), least)
+    own = vectors[rows]
+    if len(rows) < 4:
+        return 1.0, rows, ()
+    scaled = _standardised(own)
+    labels = fcluster(linkage(scaled.astype(np.float64), "ward"), 2, "maxclust")
+    for _ in range(REFINED):
+        means = _unit(np.stack([scaled[labels == k].mean(0) for k in (1, 2)]))
+        found = (scaled @ means.T).argmax(1) + 1
+        if len(np.unique(found)) < 2:
+            break
+        labels = found
+    halves = tuple(rows[labels == k] for k in (1, 2))
+    seconds = min(map(len, halves)) * each
+    if seconds < least:
+        return 1.0, rows, halves
+    first, second = _unit(np.stack([vectors[half].mean(0) for half in halves]))
+    return float(first @ second + UNSURE * np.exp(-seconds / UNSURE_SECONDS)), rows, halves
 
 
-def _means(vectors: Vectors, labels: NDArray[Any], least: float) -> Vectors:
-    """Unit means of the clusters with at least so many windows (of the largest, if none has)."""
-    names, counts = np.unique(labels, return_counts=True)
-    kept = names[counts >= min(least, counts.max())]
-    return _unit(np.stack([vectors[labels == name].mean(0) for name in kept]))
+def _standardised(vectors: Vectors) -> Vectors:
+    """Unit vectors of what differs from the mean, each dimension over its deviation."""
+    return _unit((vectors - vectors.mean(0)) / (vectors.std(0) + 1e-6))
 
 
 def _unit(vectors: NDArray[Any]) -> Vectors:
@@ -158,6 +184,14 @@ def _unit(vectors: NDArray[Any]) -> Vectors:
 
 
 # --- where one stops and another begins ---------------------------------------------------------------------------
+
+
+def _contrasted(spans: Sequence[_Span], labels: NDArray[np.int64]) -> tuple[list[_Span], Vectors]:
+    """The spans with standardised vectors, and the means `[k, 256]` of the speakers in these."""
+    sizes = np.cumsum([len(span.vectors) for span in spans])[:-1]
+    vectors = _standardised(np.concatenate([span.vectors for span in spans]))
+    means = _unit(np.stack([vectors[labels == name].mean(0) for name in np.unique(labels)]))
+    return [replace(span, vectors=own) for span, own in zip(spans, np.split(vectors, sizes), strict=True)], means
 
 
 def _decoded(spans: Sequence[_Span], means: Vectors) -> Iterator[Stretch]:
@@ -170,8 +204,8 @@ def _decoded(spans: Sequence[_Span], means: Vectors) -> Iterator[Stretch]:
         at += len(own)
         borders = [0, *(np.flatnonzero(np.diff(own)) + 1), len(own)]
         for first, last in pairwise(borders):
-            end = span.end_seconds if last == len(own) else span.start_seconds + last * FRAME_SECONDS
-            yield Stretch(span.start_seconds + first * FRAME_SECONDS, end, str(own[first]))
+            end = span.end_seconds if last == len(own) else span.start_seconds + float(last) * FRAME_SECONDS
+            yield Stretch(span.start_seconds + float(first) * FRAME_SECONDS, end, str(own[first]))
 
 
 def _frame_scores(span: _Span, means: Vectors) -> NDArray[np.float64]:

@@ -150,12 +150,14 @@ def sessions(made: Made) -> Iterator[dict[str, Any]]:
     run: list[SpokenTurn] = []
     for turn in [*turns, None]:
         if turn is None or (turn.speaker in answering and _key(turn) not in kept):
-            if any(_key(t) in kept for t in run):
+            while run and _key(run[-1]) not in kept:
+                run.pop()
+            if run:
                 yield _session(made, run, [kept[_key(t)] for t in run if _key(t) in kept])
             run = []
         elif turn.speaker in answering and _key(turn) in kept and not run:
             continue  # what it answers was lost with the turn before
-        elif turn is not None:
+        else:
             run.append(turn)
 
 

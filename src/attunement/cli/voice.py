@@ -72,5 +72,33 @@ def ingest(
         raise typer.Exit(EXIT_PARTIAL)
 
 
+@app.command()
+def calibrate(
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Recordings with checked subtitles of the same name (.srt, .vtt) beside them."),
+    ],
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the confidence of the transcription engine on your own recordings; the shipped one knows synthetic speech only.
+
+    Example: `attune voice calibrate sessions/*.mp3`
+    """
+    from attunement.sources.voice.calibrating import calibrate as run
+
+    settings = load_settings(recipe, overrides or ()).settings
+    errors = Console(stderr=True, highlight=False)
+    found = run(recordings, settings, told=lambda line: _print(errors, line))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(
+        f"{found['engine']}: {found['segments']:,} stretches, {found['right_share']:.0%} of the words right; calibration error "
+        f"{found['calibration_error']:.3f} held out ({found['calibration_error_before']:.3f} of the engine's own): {found['written']}"
+    )
+
+
 def _print(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True, markup=False)

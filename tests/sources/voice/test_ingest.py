@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from sounds import Site, encode, serving, tone
 
 from attunement.config import Settings, load_settings
 from attunement.curation.pipeline import DataPipeline
@@ -21,7 +20,6 @@ from attunement.sources.voice.audio import blocks
 from attunement.sources.voice.pipeline import PixelVoicePipeline
 from attunement.sources.voice.run import ingest
 from attunement.storage.files import read_json, read_jsonl
-from sounds import Site, encode, serving, tone
 
 SPEECH = Path(__file__).parent / "speech"
 """Two short talks in flite's voices, words of our own, made by `benchmarks/voice_parts/speaking.py`."""

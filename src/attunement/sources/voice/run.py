@@ -19,6 +19,7 @@ from attunement.records import Transcript, from_dict, to_dict
 from attunement.sources.knowledge.linking import Linker
 from attunement.sources.knowledge.written import written_concepts
 from attunement.sources.voice import output
+from attunement.sources.voice.calibrating import FILE as CALIBRATION
 from attunement.sources.voice.confidence import Confidence, load
 from attunement.sources.voice.diarisation import open_diariser
 from attunement.sources.voice.download import Downloader, Failure
@@ -30,8 +31,6 @@ from attunement.sources.voice.recordings import SUBTITLES, Recording, local_capt
 from attunement.storage.files import exclusive, read_json, write_json
 
 WORK = ".work"
-CALIBRATION = "hearing.json"
-"""In the user's home: what `attune voice calibrate` fitted."""
 NOT_MEDIA = {".json", ".jsonl", ".toml", ".txt", ".md", ".part", ".ytdl", ".html", ".csv", ".pdf"}
 """In a folder these lie beside recordings; named by themselves they are tried."""
 Told = Callable[[str], None]

@@ -19,8 +19,8 @@ from attunement.sources.voice.naturalness import LENGTHS, Fluency, length_class,
 from attunement.storage.files import content_hash, write_json
 from voice_parts.speakers import SPOKEN, speakers
 
-PER_CLASS, HELD_OUT, TRIED = 400, 5, 80
-LEAST_WORDS, MISHEARD, PER_ORDER = 3, 20, 120
+PER_CLASS, HELD_OUT, TRIED = 400, 5, 60
+LEAST_WORDS, MISHEARD, PER_ORDER = 3, 12, 120
 """Responses drawn for each band; one conversation in five is for `measure` alone, which takes so many responses."""
 
 

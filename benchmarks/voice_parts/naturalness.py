@@ -19,8 +19,8 @@ from attunement.sources.voice.naturalness import LENGTHS, Fluency, length_class,
 from attunement.storage.files import content_hash, write_json
 from voice_parts.speakers import SPOKEN, speakers
 
-PER_CLASS, HELD_OUT, TRIED = 400, 5, 150
-LEAST_WORDS, MISHEARD = 3, 24
+PER_CLASS, HELD_OUT, TRIED = 400, 5, 60
+LEAST_WORDS, MISHEARD, PER_ORDER = 3, 12, 120
 """Responses drawn for each band; one conversation in five is for `measure` alone, which takes so many responses."""
 
 
@@ -47,7 +47,18 @@ def make_bands(data: Path) -> None:
             ends += [end for _, end in found]
     low, never = np.quantile(ends, [0.10, 0.005])
     told["ending"] = {"low": round(float(low), 3), "never": round(float(never), 3), "responses": len(ends)}
+    told["order"] = make_orders(texts, fluency, rng)
     write_json(FOLDER / "naturalness.json", told)
+
+
+def make_orders(texts: Sequence[str], fluency: Fluency, rng: random.Random) -> dict[str, Any]:
+    """The 5 % quantile of what the order of words is worth, by length."""
+    rows = {}
+    for number in range(len(LENGTHS) + 1):
+        here = [t for t in texts if length_class(len(t.split())) == str(number)]
+        found = [fluency.order_gain(t) for t in rng.sample(here, min(PER_ORDER, len(here)))]
+        rows[str(number)] = {"low": round(float(np.quantile(found, 0.05)), 3), "responses": len(found)}
+    return rows
 
 
 def measure(data: Path) -> dict[str, Any]:

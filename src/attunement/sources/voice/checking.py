@@ -49,7 +49,7 @@ LEAST_PROFILE_WORDS, LEAST_STYLE_WORDS = 200, 8
 """Below these a speaker's style, or a response's, says nothing, and consistency is not judged."""
 MOST_CLASH = 0.3
 """From this probability that delight answers distress a pair is rejected. The rest of emotional coherence is a figure only: how emotions
-follow each other tells a real response from another conversation's hardly better than chance (AUC 0.57)."""
+follow each other tells a real response from another conversation's hardly better than chance (AUC 0.55)."""
 Patterns = Mapping[str, Mapping[str, Sequence[EmotionalPattern]]]
 """By transcript and speaker."""
 

@@ -1,6 +1,7 @@
 """How natural a response reads: as a person would say it, whole, and not as a recogniser garbled it. 0-1, with its parts.
 
-    fluency       log perplexity per word under the packaged base lies where that of real responses of this length lies (5 to 95 %)
+    fluency       log perplexity per word under the packaged base lies where that of real responses of this length lies (5 to 95 %), and
+                  rises as much as theirs where the words are put in another order
     smoothness    few fillers, repeats, restarts and cut-offs: up to 6 in 100 words are ordinary (Fox Tree 1995; Bortfeld 2001)
     completeness  it ends where a sentence can end, and does not open in the middle of one
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,7 @@ ORDINARY_DISFLUENCY, MOST_DISFLUENCY = 0.06, 0.30
 """Share of words from which smoothness falls, and at which it is 0."""
 LENGTHS = (8, 16, 40)
 """Words from which a longer response has a band of its own: the fewer the words, the wider it is."""
+SHUFFLES = 2
 LONGEST_WORDS = 300
 """Of a longer response the beginning and the end are read, half each: the base's context is 1,024 tokens."""
 DANGLING_END = frozenset(
@@ -45,7 +48,7 @@ _RESTART = re.compile(r"\b\w+-(?=\s)|\s[\u2013\u2014-]{1,2}\s")
 
 @dataclass(frozen=True)
 class Naturalness:
-    """`score` 0-1, the geometric mean of `parts` (fluency, smoothness, completeness; without a model no fluency). `figures`: raw values."""
+    """`score` 0-1, the product of `parts` (fluency, smoothness, completeness; without a model no fluency). `figures`: raw values."""
 
     score: float
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -70,6 +73,13 @@ class Fluency:
         nats = -logs[:-1].gather(1, ids[0, 1:, None]).sum().item()
         marks = [tokenizer.convert_tokens_to_ids(mark) for mark in (".", "!", "?")]
         return nats / max(1, len(bare.split())), float(logs[-1, [*marks, tokenizer.eos_token_id]].logsumexp(0))
+
+    def order_gain(self, text: str) -> float:
+        """How many nats per word the order of the words is worth: perplexity of the shuffled words less that of the text, both bare."""
+        words = re.sub(r"[^\w'\s-]", " ", shortened(text).lower()).split()
+        rng = random.Random(" ".join(words))
+        mixed = [" ".join(rng.sample(words, len(words))) for _ in range(SHUFFLES)]
+        return float(np.mean([self.figures(other)[0] for other in mixed])) - self.figures(" ".join(words))[0]
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
@@ -98,9 +108,11 @@ def natural(text: str, punctuated: bool, fluency: Fluency | None = None) -> Natu
     if fluency is not None:
         per_word, ending = fluency.figures(text)
         figures |= {"log_perplexity": round(per_word, 4), "log_ending": round(ending, 4)}
-        parts["fluency"] = within_band(per_word, len(text.split()), punctuated)
+        gain = fluency.order_gain(text)
+        figures["order_gain"] = round(gain, 4)
+        parts["fluency"] = min(within_band(per_word, len(text.split()), punctuated), order_part(gain, len(text.split())))
     parts["completeness"] = completeness(text, punctuated, ending if fluency is not None else None)
-    score = math.prod(max(value, 1e-6) for value in parts.values()) ** (1 / len(parts))
+    score = math.prod(parts.values())
     return Naturalness(round(score, 4), {name: round(value, 4) for name, value in parts.items()}, figures)
 
 
@@ -127,6 +139,12 @@ def within_band(per_word: float, words: int, punctuated: bool) -> float:
     band = bands()["punctuated" if punctuated else "unpunctuated"][length_class(words)]
     outside = max(band["low"] - per_word, per_word - band["high"], 0.0)
     return float(0.5 ** (outside / ((band["high"] - band["low"]) / 6)))
+
+
+def order_part(gain: float, words: int) -> float:
+    """1 where the order is worth what it is in all but 5 % of real responses of this length; 0 where another order is as likely."""
+    low = bands()["order"][length_class(words)]["low"]
+    return 1.0 if low <= 0 else min(1.0, max(0.0, gain / low))
 
 
 def disfluency(text: str) -> float:

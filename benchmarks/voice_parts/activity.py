@@ -1,14 +1,12 @@
 """Stretches of speech: how much of flite's speech is found, what is taken for speech where nobody speaks, memory and speed.
 
-    PYTHONPATH=src:benchmarks python -m voice_parts.activity [memory|no_speech|speech]...
 
 Truth: an utterance is from its first to its last frame above -50 dBFS. "False" is the share of the time more than 0.35 s from any
-utterance that lies in a stretch (0.2 s of padding are wanted). Writes benchmarks/results/voice-activity.json.
+utterance that lies in a stretch (0.2 s of padding are wanted).
 """
 
 from __future__ import annotations
 
-import json
 import struct
 import subprocess
 import sys
@@ -17,7 +15,6 @@ import wave
 from pathlib import Path
 from typing import Any
 
-import machine
 import numpy as np
 
 from attunement.errors import RecordingError
@@ -173,10 +170,10 @@ def memory_figures(folder: Path) -> dict[str, Any]:
 PARTS = {"memory": lambda folder, generator: memory_figures(folder), "no_speech": none_figures, "speech": found_figures}
 
 
-if __name__ == "__main__":
-    result = machine.RESULTS / "voice-activity.json"
-    for part in sys.argv[1:] or PARTS:  # each is written when it is done: a part lasts minutes
-        known = json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {}
-        with tempfile.TemporaryDirectory() as name:
-            figures = {"machine": machine.describe(), "figures": PARTS[part](Path(name), np.random.default_rng(1))}
-        machine.write("voice-activity", {**known, "method": " ".join((__doc__ or "").split()), part: figures})
+def measure() -> dict[str, Any]:
+    """All figures of this part."""
+    found = {}
+    for name, part in PARTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = part(Path(folder), np.random.default_rng(1))
+    return found

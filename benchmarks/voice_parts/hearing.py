@@ -257,12 +257,10 @@ def write_weights(path: Path, rows: Sequence[dict[str, Any]]) -> confidence.Cali
 
 
 def measure(*, again: bool = False, lines: int = 8) -> dict[str, Any]:
-    start = machine.describe()
     rows = rows_of(again=again, lines=lines)
     used = [r for r in rows if r["level"] != "gibberish"]
     shipped = confidence.shipped()["pocketsphinx"]
     return {
-        "machine": start,
         "speech": {"voices": speaking.VOICES, "segments": len(rows), "seconds": round(sum(r["seconds"] for r in rows), 1)},
         "word_error_rate": word_errors(rows),
         "calibration": calibration(rows),

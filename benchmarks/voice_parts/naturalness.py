@@ -17,7 +17,7 @@ import numpy as np
 from attunement.sources.voice.lexicon_counts import FOLDER
 from attunement.sources.voice.naturalness import LENGTHS, Fluency, length_class, natural
 from attunement.storage.files import content_hash, write_json
-from voice_parts.speakers import SPOKEN, speakers
+from voice_parts.people import SPOKEN, speakers
 
 PER_CLASS, HELD_OUT, TRIED = 400, 5, 60
 LEAST_WORDS, MISHEARD, PER_ORDER = 3, 12, 120

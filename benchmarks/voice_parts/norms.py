@@ -23,7 +23,7 @@ from attunement.sources.voice.lexicon_counts import FOLDER, categories, style_wo
 from attunement.sources.voice.personality import AXES
 from attunement.storage.files import write_json
 from voice_parts.personality import MOST_SENTENCES, axis_scores_of, reliability
-from voice_parts.speakers import SPOKEN, speakers
+from voice_parts.people import SPOKEN, speakers
 
 NORMS = FOLDER / "norms.json"
 LEAST_WORDS = 200

@@ -25,7 +25,7 @@ from attunement.sources.voice.naturalness import LENGTHS, length_class
 from attunement.sources.voice.style import style_distance, style_vector
 from attunement.storage.files import content_hash, write_json
 from voice_parts.naturalness import auc
-from voice_parts.speakers import SPOKEN, Speaker, counselchat_therapists, speakers
+from voice_parts.people import SPOKEN, Speaker, counselchat_therapists, speakers
 
 MOST_PAIRS, HELD_OUT, LOST = 600, 5, 0.05
 CELL_PRIOR = 5.0

@@ -12,7 +12,7 @@ import numpy as np
 from attunement.quality.panel import Judges
 from attunement.sources.voice.language_markers import LEXICAL, PRIOR_WORDS, Said, raw_scores, said_of
 from attunement.sources.voice.personality import AXES, EMPATHY, Response, axis_scores, empathy_scores
-from voice_parts.speakers import SPOKEN, Speaker, speakers
+from voice_parts.people import SPOKEN, Speaker, speakers
 
 SIZES = (50, 100, 200, 400, 800)
 WANTED, MOST_WORDS, LEAST_SPEAKERS = 0.7, 5000, 40
@@ -136,8 +136,8 @@ def _least(found: Mapping[int, tuple[float, int]]) -> dict[str, Any]:
     return {"least_words": least if least <= MOST_WORDS else None, "extrapolated_words": least, "by_words": by_words}
 
 
-def measure(shared: Path, home: Path) -> dict[str, Any]:
-    """Reliability of the markers, what tells speakers and pairs apart, and naturalness, anew. `home` is not used."""
+def measure(shared: Path) -> dict[str, Any]:
+    """Reliability of the markers, what tells speakers and pairs apart, and naturalness, anew."""
     from voice_parts import naturalness, pairs
 
     data, judges = shared / "data", Judges()

@@ -1,7 +1,5 @@
 """Who is therapist and who client, measured on AnnoMI and HLQC (AutoMISC), with punctuation and without.
 
-    cd benchmarks && PYTHONPATH=../src python -m voice_parts.roles [--shared ../../shared]     # writes results/voice-roles.json
-
 `shipped`: the packaged judge, which has learnt from texts of our own alone. `trained`: on AnnoMI with them, by cross-validation over
 transcripts and over topics. `per_turn` is the judge on single turns (therapist against client); `per_conversation` counts a conversation
 right where the sum over the turns gives both main speakers their role, `told_per_turn` gives every turn its speaker's role by that.
@@ -10,7 +8,6 @@ right where the sum over the turns gives both main speakers their role, `told_pe
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,11 +91,3 @@ def _trained(data: Path, features: Features) -> dict[str, Any]:
         out[f"annomi by {kind}"] = scores([e for e, t in zip(found.examples, tested, strict=True) if t], guessed[tested])
         print(kind, out, flush=True)
     return out
-
-
-if __name__ == "__main__":
-    import machine
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--shared", type=Path, default=machine.ROOT.parent / "shared")
-    machine.write("voice-roles", {"machine": machine.describe(), **measured(parser.parse_args().shared)})

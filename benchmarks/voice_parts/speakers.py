@@ -1,7 +1,5 @@
 """Who speaks when, measured on two voices of flite: error rates by pair and noise, one voice alone, MFCCs instead, three hours.
 
-    cd benchmarks && PYTHONPATH=../src python -m voice_parts.speakers      # writes results/voice-speakers.json
-
 The constants of `diarisation` and `speaker_encoder` were chosen on the even lines of the stock; these are the odd ones. Spans come from
 the voice-activity detector, so a rate holds its errors too. `told_two`: the number of speakers is given, the vectors alone are compared.
 `cpu_share` is processor time over the sound's length.
@@ -185,9 +183,3 @@ def _three_hours() -> dict[str, float]:
         "cpu_seconds": round(spent, 1),
         "peak_mib": round(peak / 2**20, 1),
     }
-
-
-if __name__ == "__main__":
-    import machine
-
-    machine.write("voice-speakers", {"machine": machine.describe(), **measured()})

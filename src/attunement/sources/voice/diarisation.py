@@ -3,7 +3,7 @@
 `Clustering` is the default and needs nothing but the packaged speaker encoder: vectors of windows of 1.6 s are clustered, the number of
 speakers follows from how alike the halves of a cluster are, and a Viterbi pass over frames of 0.1 s puts the borders where the sound is low.
 `Pyannote` hands the recording to a pipeline of pyannote.audio. Neither hears two people at once as two; error rates are in
-`benchmarks/results/voice-speakers.json`.
+`benchmarks/results/voice.json`.
 
 Shapes: w windows, k speakers, f frames of 0.1 s of speech, 256 dimensions of a vector.
 """

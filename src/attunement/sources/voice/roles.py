@@ -2,7 +2,7 @@
 
 The judge `role` reads every turn with the two before it. Over a talk its log-probabilities are summed for each speaker under one
 constraint: the two who say most have opposite roles (therapist and client, or host and guest). Who holds the floor alone is a lecturer,
-or the host of a programme; the judge `content_type` tells. Figures: `benchmarks/results/voice-roles.json`.
+or the host of a programme; the judge `content_type` tells. Figures: `benchmarks/results/voice.json`.
 """
 
 from __future__ import annotations

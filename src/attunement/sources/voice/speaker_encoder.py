@@ -2,7 +2,7 @@
 
 Three LSTM layers read the mel spectrogram of 1.6 seconds and give a vector of length 1; vectors of one voice lie near each other
 whatever it says. The weights are Resemblyzer's (`weights/README.md`); front end and network are written here, since that package is
-unkept and brings librosa and webrtcvad. Chosen over statistics of MFCCs by the error rates in `benchmarks/results/voice-speakers.json`.
+unkept and brings librosa and webrtcvad. Chosen over statistics of MFCCs by the error rates in `benchmarks/results/voice.json`.
 
 Shapes: n samples at 16 kHz, t frames of 10 ms, w windows.
 """

@@ -22,8 +22,8 @@ from attunement.sources.voice.language_markers import GROUPS, LEXICAL, PRIOR_WOR
 from attunement.sources.voice.lexicon_counts import FOLDER, categories, style_words, words_of
 from attunement.sources.voice.personality import AXES
 from attunement.storage.files import write_json
-from voice_parts.personality import MOST_SENTENCES, axis_scores_of, reliability
 from voice_parts.people import SPOKEN, speakers
+from voice_parts.personality import MOST_SENTENCES, axis_scores_of, reliability
 
 NORMS = FOLDER / "norms.json"
 LEAST_WORDS = 200

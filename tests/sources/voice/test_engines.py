@@ -74,13 +74,14 @@ def test_levelled_brings_loud_and_soft_to_one_level_and_leaves_silence() -> None
 
 def test_whisper_from_a_folder_gives_words_and_the_language(whisper: Path) -> None:
     engine = open_transcriber(VoiceSettings.model_construct(engine="whisper", whisper_model=str(whisper), device="cpu"))
-    words = engine.hear(noise(3.0), start_seconds=10.0)
+    tries = (engine.hear(noise(3.0), start_seconds=10.0) for _ in range(20))
+    words = next(filter(None, tries), [])  # random weights, sampled at a temperature, write nothing now and then
     assert words and all(type(w.start_seconds) is float and 10 <= w.start_seconds <= w.end_seconds <= 13 for w in words)
     assert all(type(w.confidence) is float and 0 <= w.confidence <= 1 and w.text == w.text.strip() != "" for w in words)
     assert engine.punctuates and sum(engine.languages().values()) == pytest.approx(1, abs=0.01)
     assert language_of("", engine.languages()).by == "sound"
     engine.begin()
-    assert not engine.languages() and engine.pieces == 1
+    assert not engine.languages() and engine.pieces >= 1
 
 
 def test_a_whisper_that_cannot_be_had_is_told_in_one_line(whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

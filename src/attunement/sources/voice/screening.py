@@ -1,9 +1,9 @@
 """Why a segment is left out: reason codes, each counted and kept by the pipeline.
 
-Speaking rates: Tauroza & Allison, "Speech rates in British English", 1990 (as it is cited; the paper was not at hand): a lecture under 100 words a minute is slower, a conversation
-over 260 faster than normal. Those are of whole talks; a segment of a few seconds spreads wider, so the bounds here are a third of the
-slow and 1.4 of the fast one (0.55 to 6 words a second): outside is a fault of the engine. Compression over 2.4 as a sign of a loop is
-Whisper's own threshold (Radford et al. 2022).
+Speaking rates: Tauroza & Allison, "Speech rates in British English", 1990 (as it is cited; the paper was not at hand): a lecture under
+100 words a minute is slower, a conversation over 260 faster than normal. Those are of whole talks; a segment of a few seconds spreads
+wider, so the bounds here are a third of the slow and 1.4 of the fast one (0.55 to 6 words a second): outside is a fault of the engine.
+Compression over 2.4 as a sign of a loop is Whisper's own threshold (Radford et al. 2022).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ transcripts/ID.json         what was said, by whom, how; left-out segments with 
 examples.jsonl              the contract's `VoiceDataExample`, one line a kept pair
 profiles.jsonl              the `PersonalityProfile` of each speaker
 rejected.jsonl              pairs that were left out, with their scores and reasons
-report.json                 counts and quality
+report.json, report.html    counts and quality; the page shows who spoke when and how
 dialogue/LICENCE/           conversations for `attune data build`, one folder a licence, each with its `source.toml`
 
 All of it is for its owner only (0700): recordings of sessions are health data, and a transcript is no less.
@@ -25,6 +25,7 @@ from attunement.records import REVIEW_MARK, REVIEW_REASONS, DialoguePair, Qualit
 from attunement.sources.voice.checking import Checked, examples, report_of
 from attunement.sources.voice.licences import licence_class
 from attunement.sources.voice.making import Made
+from attunement.sources.voice.page import page
 from attunement.sources.voice.turns import SpokenTurn, turns_of
 from attunement.storage.files import write_json, write_jsonl, write_text
 
@@ -58,6 +59,7 @@ def write(made: Sequence[Made], recordings: Sequence[Mapping[str, Any]], folder:
     _write_rows(folder / "profiles.jsonl", profiles)
     _write_rows(folder / "rejected.jsonl", (checked_row(c) for c in checked if not c.kept))
     write_json(folder / "report.json", report)
+    write_text(folder / "report.html", page(made, recordings, report))
     write_text(folder / "source.toml", _BESIDE)
     _write_dialogue(made, folder / DIALOGUE)
     return report

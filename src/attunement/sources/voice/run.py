@@ -27,6 +27,7 @@ from attunement.sources.voice.engines import open_transcriber
 from attunement.sources.voice.listening import Ears, Tick, listen, shown_name, transcript_id
 from attunement.sources.voice.making import Made, Makers, made_of, row_of
 from attunement.sources.voice.naturalness import Fluency
+from attunement.sources.voice.page import clock
 from attunement.sources.voice.recordings import SUBTITLES, Recording, local_captions
 from attunement.storage.files import exclusive, read_json, write_json
 
@@ -150,7 +151,7 @@ class _Run:
         roles = ", ".join(row["role"] for row in speakers.values())
         fault = f"; {recording.fault}" if recording.fault else ""
         self.told(
-            f"{name}: {_clock(recording.duration_seconds)}, {made.content_type} ({roles}), {made.transcript.engine}, "
+            f"{name}: {clock(recording.duration_seconds)}, {made.content_type} ({roles}), {made.transcript.engine}, "
             f"{kept:,} pairs, {len(made.checked) - kept:,} rejected{fault}"
         )
 
@@ -210,9 +211,3 @@ def makers_of(settings: Settings, judges: Judges | None = None) -> Makers:
     """What makes and judges pairs by these settings."""
     judges = judges or Judges(Embedder(settings.embedding), settings.home.expanduser())
     return Makers(judges, settings.voice, Linker(written_concepts(), judges.embedder), Fluency())
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

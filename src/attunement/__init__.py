@@ -62,6 +62,7 @@ _HOME = {
     "DialogueSet": "attunement.sources.personas.dialogues",
     "Persona": "attunement.sources.personas.files",
     "Scenario": "attunement.sources.personas.scenarios",
+    "PixelVoicePipeline": "attunement.sources.voice.pipeline",
     "MoEModel": "attunement.model.moe_lora",
     "TrainingSystem": "attunement.training.system",
     "DeploymentService": "attunement.serving.service",

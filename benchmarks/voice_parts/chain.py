@@ -28,7 +28,7 @@ from voice_parts import speaking
 
 FORMATS = {"wav": "pcm_s16le", "mp3": "libmp3lame", "m4a": "aac", "ogg": "libopus", "flac": "flac"}
 NOISES = (None, 20.0, 10.0, 5.0)
-FILES, TURNS = 200, 4
+FILES, TURNS = 200, 2
 MINUTES = (1, 10, 180)
 UNDERSTOOD_TOO_LITTLE = ("nothing_understood",)
 

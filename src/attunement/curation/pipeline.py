@@ -43,7 +43,7 @@ from attunement.errors import DataError
 from attunement.quality.appropriateness import validate_by_rules
 from attunement.quality.panel import Judges
 from attunement.readers.files import SourceFile
-from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport
+from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport, VoiceDataExample, from_dict
 from attunement.storage.files import JsonlSequence, content_hash, write_json
 from attunement.storage.sql import Store
 
@@ -124,7 +124,7 @@ class DataPipeline:
                 sweep_edits(out)
             workspace.sweep()
         self._write_timing(out, tally)
-        return self._dataset(tally, out)
+        return self._dataset(tally, out, files)
 
     def validate_quality(self, dataset: ProcessedDataset) -> QualityReport:
         """Holds `dataset` against the contract: success rate, coherence, appropriateness, the halves of questions, the balance."""
@@ -284,13 +284,13 @@ class DataPipeline:
             },
         )
 
-    def _dataset(self, tally: Tally, out: Path) -> ProcessedDataset:
+    def _dataset(self, tally: Tally, out: Path, files: Sequence[SourceFile]) -> ProcessedDataset:
         paths = [out / f"{split}.jsonl" for split in SPLITS]
         pairs: Sequence[QAPair] = JsonlSequence(paths, lambda row, path: pair_of_row(row, path.stem))
         return ProcessedDataset(
             pairs,
             [],
-            [],
+            _voice_data(pairs, files),
             [],
             tally.total("conversations_in"),
             tally.success_rate(),
@@ -298,6 +298,19 @@ class DataPipeline:
             {share: tally.shares[share] for share in SHARES},
             out,
         )
+
+
+def _voice_data(pairs: Sequence[QAPair], files: Sequence[SourceFile]) -> Sequence[VoiceDataExample]:
+    """The contract's records of the pairs from voice that were kept, as their sources have them (`examples` in a `source.toml`)."""
+    paths = sorted({f.examples for f in files if f.examples is not None and f.share == "voice" and f.examples.is_file()})
+    if not paths:
+        return []
+    answers = {content_hash(pair.answer) for pair in pairs if pair.metadata["share"] == "voice"}
+    return JsonlSequence(
+        paths,
+        lambda row, _: from_dict(VoiceDataExample, row),
+        keep=lambda row: content_hash(row["dialogue_pair"]["response"]) in answers,
+    )
 
 
 def _all_failed(reads: Sequence[ReadShard]) -> str:

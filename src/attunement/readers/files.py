@@ -44,6 +44,7 @@ class SourceFile:
     skip_reason: str | None = None
     recipe: FileRecipe = field(default_factory=FileRecipe)
     fault: str | None = None
+    examples: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -118,19 +119,21 @@ def _describe(path: Path, root: Path, name: str) -> SourceFile:
     known = _known(path, root, kind, encoding)
     if known is None:
         return plain
-    source, recipe = known
+    source, recipe, folder = known
     return _with(plain, source=source.name, licence=source.licence, licence_class=source.licence_class, share=recipe.share or source.share,
-                 skip_reason=recipe.skip or None, recipe=recipe)  # fmt: skip
+                 skip_reason=recipe.skip or None, recipe=recipe,
+                 examples=folder / source.examples if folder and source.examples else None)  # fmt: skip
 
 
-def _known(path: Path, root: Path, kind: str, encoding: str) -> tuple[SourceSet, FileRecipe] | None:
-    """The nearest `source.toml` above the file decides, then the catalogue by path, then by columns."""
+def _known(path: Path, root: Path, kind: str, encoding: str) -> tuple[SourceSet, FileRecipe, Path | None] | None:
+    """The nearest `source.toml` above the file decides (and the folder that it stands in), then the catalogue by path, then by columns."""
     for folder in [path.parent, *path.parent.parents]:
         if own := own_set(folder):
-            return by_path(path, [own]) or (own, FileRecipe())
+            return *(by_path(path, [own]) or (own, FileRecipe())), folder
         if folder == root:
             break
-    return by_path(path, catalogue()) or by_columns(columns_of(path, kind, encoding), catalogue())
+    found = by_path(path, catalogue()) or by_columns(columns_of(path, kind, encoding), catalogue())
+    return (*found, None) if found else None
 
 
 def _default_source(path: Path, root: Path) -> str:

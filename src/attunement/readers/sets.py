@@ -77,6 +77,9 @@ class SourceSet(BaseModel):
     url: str = ""
     commit: str = ""
     share: Literal["standard", "edge_case", "voice", "knowledge", "dual_persona"] = "standard"
+    examples: str = Field(
+        "", description="File beside with the contract's own records of these conversations (`VoiceDataExample`)."
+    )
     files: list[FileRecipe] = Field(default_factory=list)
     fetch: Fetch | None = None
 

@@ -151,16 +151,19 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 
 
 class JsonlSequence(Sequence[T], Generic[T]):
-    """JSON-lines files as one read-only sequence that holds 8 bytes a row in memory; `make` is told a row and its file."""
+    """JSON-lines files as one read-only sequence that holds 8 bytes a row in memory; `make` is told a row and its file.
 
-    def __init__(self, paths: Sequence[Path], make: Callable[[Any, Path], T]) -> None:
-        self._paths, self._make = list(paths), make
+    With `keep` it is the rows that this holds for.
+    """
+
+    def __init__(self, paths: Sequence[Path], make: Callable[[Any, Path], T], keep: Callable[[Any], bool] | None = None) -> None:
+        self._paths, self._make, self._keep = list(paths), make, keep
         self._file_of, self._offsets = array("L"), array("Q")
         for number, path in enumerate(self._paths):
             offset = 0
             with open(path, "rb") as file:
                 for line in file:
-                    if line.strip():
+                    if line.strip() and (keep is None or keep(json.loads(line))):
                         self._file_of.append(number)
                         self._offsets.append(offset)
                     offset += len(line)
@@ -183,4 +186,5 @@ class JsonlSequence(Sequence[T], Generic[T]):
     def __iter__(self) -> Iterator[T]:
         for path in self._paths:
             for row in read_jsonl(path):
-                yield self._make(row, path)
+                if self._keep is None or self._keep(row):
+                    yield self._make(row, path)

@@ -89,6 +89,8 @@ def test_from_an_address_to_training_examples(tmp_path: Path, quick: Settings) -
     dataset = DataPipeline(built, tmp_path / "dataset").process_datasets([out])
     assert dataset.source_distribution["voice"] >= 1
     assert {pair.metadata["licence"] for pair in dataset.qa_pairs} == {"CC-BY-4.0"}
+    assert {example.dialogue_pair.response for example in dataset.voice_data} <= {pair.answer for pair in dataset.qa_pairs}
+    assert dataset.voice_data[0] in examples
 
 
 def test_a_killed_run_goes_on_behind_what_it_heard(tmp_path: Path, quick: Settings) -> None:

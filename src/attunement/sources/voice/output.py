@@ -225,6 +225,7 @@ title = "Recordings made into dialogue ({name})"
 licence = {json.dumps(licence)}
 licence_class = "{licence_class(licence)}"
 share = "voice"
+examples = "../../examples.jsonl"
 
 [[files]]
 match = "{SESSIONS}"

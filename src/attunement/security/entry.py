@@ -1,0 +1,140 @@
+"""The whole of signing in, over accounts, sessions, second factors, API keys and OpenID Connect: who stands at the door.
+
+`opened` puts them together over the store of the settings; the service and the command line use nothing else.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from attunement.config import Settings
+from attunement.errors import AccessError
+from attunement.security.accounts import ACTIVE, Account, Accounts
+from attunement.security.acting import REFUSED, Act, Audit
+from attunement.security.api_keys import ApiKeys
+from attunement.security.clock import Clock, utc_now
+from attunement.security.oidc import OpenIdConnect
+from attunement.security.permissions import MUST_CONFIRM, Principal, Role, allowed
+from attunement.security.sessions import Session, Sessions
+from attunement.security.totp import Cipher, SecondFactors
+
+CALLBACK = "/api/v1/auth/oidc/callback"
+
+
+class Access:
+    """Everything that says who somebody is."""
+
+    def __init__(self, audit: Audit, cipher: Cipher, settings: Settings, clock: Clock = utc_now) -> None:
+        self.settings, self.audit = settings.access, audit
+        self.accounts = Accounts(audit, settings.access, clock)
+        self.sessions = Sessions(audit, settings.access, clock)
+        self.factors = SecondFactors(audit, cipher, clock)
+        self.keys = ApiKeys(audit, settings.access, clock)
+        address = settings.access.public_url or f"http://{settings.serving.host}:{settings.serving.port}"
+        issuer = settings.access.oidc_issuer
+        self.oidc = OpenIdConnect(audit.store, settings.access, f"{address.rstrip('/')}{CALLBACK}", clock) if issuer else None
+
+    def anybody(self) -> bool:
+        """Whether there is an account or a key: somebody who could sign in."""
+        return bool(self.accounts.all() or self.keys.all())
+
+    # --- who it is ------------------------------------------------------------------------------------------
+
+    def by_cookie(self, token: str) -> tuple[Principal, Session] | None:
+        """Whose session a cookie holds, as the account is now: roles and assignments hold from the next request on."""
+        session = self.sessions.find(token)
+        if session is None:
+            return None
+        account = self.accounts.get(session.account)
+        return (self._principal(account, session.confirmed), session) if account.status == ACTIVE else None
+
+    def by_key(self, shown: str) -> Principal | None:
+        """The service whose live key was shown."""
+        key = self.keys.find(shown)
+        return Principal(key.service, key.name, frozenset({Role.SERVICE}), scopes=key.scopes) if key else None
+
+    def _principal(self, account: Account, confirmed: bool) -> Principal:
+        pending = "password" if account.must_change else "" if confirmed or not self.must_confirm(account) else "second_factor"
+        return Principal(account.id, account.name, account.roles, self.accounts.clients_of(account), pending=pending)
+
+    def must_confirm(self, account: Account) -> bool:
+        """Whether the account signs in with a second factor: its roles ask for one, everybody's do, or it has one."""
+        asked = self.settings.second_factor == "everyone" or bool(account.roles & MUST_CONFIRM)
+        return asked or self.factors.has(account.id)
+
+    # --- signing in -----------------------------------------------------------------------------------------
+
+    def sign_in(self, name: str, password: str, act: Act, agent: str = "", before: str = "") -> str:
+        """A session's cookie for a right password. Raises `AccessError`."""
+        account = self.accounts.verify(name, password, act)
+        return self.sessions.start(account.id, act, agent=agent, before=before)
+
+    def confirm(self, session: Session, code: str, act: Act, before: str) -> tuple[str, list[str]]:
+        """A new cookie for a right second factor, and the recovery codes where it was the first. Raises `AccessError`."""
+        codes = self.factors.confirm(session.account, code, act)
+        return self.sessions.start(session.account, act, confirmed=True, agent=session.agent, before=before), codes
+
+    def change_password(self, session: Session, current: str, new: str, act: Act, before: str) -> str:
+        """A new cookie after a change of password; the account's other sessions end. Raises `AccessError`, `DataError`."""
+        self.accounts.change_password(self.accounts.get(session.account), current, new, act, keep=before)
+        return self.sessions.start(session.account, act, confirmed=session.confirmed, agent=session.agent, before=before)
+
+    def sign_in_elsewhere(self, state: str, code: str, act: Act, agent: str = "", before: str = "") -> str:
+        """A session's cookie for who comes back from the OpenID Connect provider. Raises `AccessError`."""
+        if self.oidc is None:
+            raise AccessError("credentials", "no OpenID Connect provider is configured")
+        identity = self.oidc.finish(state, code)
+        account = self.accounts.linked(identity.issuer, identity.subject)
+        if account is None:
+            self.refuse("unknown", "session:create", act)
+            raise AccessError("credentials", "no account is linked to this identity: ask an administrator")
+        return self.sessions.start(account.id, act, confirmed=identity.second_factor, agent=agent, before=before)
+
+    def refuse(self, actor: str, action: str, act: Act, client: str = "") -> None:
+        """Puts a refusal on record."""
+        with self.audit.begin() as connection:
+            record = {"actor": actor, "action": action, "client": client, "outcome": REFUSED, "request": act.request}
+            self.audit.append(connection, **record)
+
+
+def local_operator() -> Principal:
+    """The operating system's user at the command line."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a process without a name, as in some containers
+        user = "unknown"
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in user)[:48]
+    return Principal(f"os:{safe}", user, frozenset({Role.OPERATOR}))
+
+
+def operator_act(access: Access, action: str, client: str | None = None) -> Act:
+    """What a command of the local operator carries with it. Raises `AccessError`, and records it, where the table says no."""
+    operator = local_operator()
+    act, decision = Act(operator.id), allowed(operator, action, client)
+    if not decision:
+        access.refuse(operator.id, action, act, client or "")
+        raise AccessError(decision.reason, f"the table of permissions does not let {operator.id} do {action}")
+    return act
+
+
+@contextmanager
+def opened(settings: Settings, clock: Clock = utc_now) -> Iterator[Access]:
+    """Everything over the store of the settings, closed at the end."""
+    from attunement.security.audit import AuditLog
+    from attunement.security.fields import FieldCipher
+    from attunement.security.keys import FILE, KeyRing, key_tables
+    from attunement.security.master_key import FileMasterKey
+    from attunement.storage.sql import Store
+
+    home = settings.home.expanduser()
+    store = Store.at_home(home)
+    path = home / "master.key"
+    master = FileMasterKey(path) if path.exists() else FileMasterKey.create(path)
+    keys = Store.at_home(home, FILE, key_tables)
+    try:
+        yield Access(AuditLog(store), FieldCipher(KeyRing(keys, master)), settings, clock)
+    finally:
+        keys.close()
+        store.close()

@@ -18,7 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from attunement.config import AccessSettings
 from attunement.errors import AccessError, DataError
 from attunement.security import throttle
-from attunement.security.acting import DONE, REFUSED, Act, Audit
+from attunement.security.acting import REFUSED, Act
+from attunement.security.audit import AuditLog, Entry
 from attunement.security.clock import Clock, utc_now
 from attunement.security.passwords import Passwords, one_time_password
 from attunement.security.permissions import ALONE, PERSONS, Role
@@ -80,7 +81,7 @@ class Account:
 class Accounts:
     """The accounts in a store."""
 
-    def __init__(self, audit: Audit, settings: AccessSettings, clock: Clock = utc_now) -> None:
+    def __init__(self, audit: AuditLog, settings: AccessSettings, clock: Clock = utc_now) -> None:
         self._audit, self._store, self._settings, self._clock = audit, audit.store, settings, clock
         self.passwords = Passwords(settings)
 
@@ -225,7 +226,7 @@ class Accounts:
             if not changed.rowcount:
                 self._refuse(connection, act, row.id)
             else:
-                self._audit.append(connection, actor=row.id, action="session:create", outcome=DONE, request=act.request)
+                self._audit.append(connection, Entry(actor=row.id, action="session:create", request=act.request))
         if not changed.rowcount:
             raise AccessError("credentials", WRONG)
         return self.get(row.id)
@@ -250,7 +251,7 @@ class Accounts:
 
     def _record(self, connection: sa.Connection, act: Act, action: str, account: str, client: str = "") -> None:
         """The code ends with the account that it was done to: `accounts:disable:a0123456789abcde`."""
-        self._audit.append(connection, actor=act.actor, action=f"{action}:{account}", client=client, request=act.request)
+        self._audit.append(connection, Entry(actor=act.actor, action=f"{action}:{account}", client=client, request=act.request))
 
     def _record_roles(
         self, connection: sa.Connection, act: Act, account: str, before: frozenset[Role], after: frozenset[Role]
@@ -260,7 +261,7 @@ class Accounts:
                 self._record(connection, act, f"accounts:{word}_{role}", account)
 
     def _refuse(self, connection: sa.Connection, act: Act, account: str) -> None:
-        self._audit.append(connection, actor=account, action="session:create", outcome=REFUSED, request=act.request)
+        self._audit.append(connection, Entry(actor=account, action="session:create", outcome=REFUSED, request=act.request))
 
     def _one(self, connection: sa.Connection, name: str) -> str:
         found = connection.execute(sa.select(_accounts.c.id).where(_accounts.c.name == _normal(name))).scalar()

@@ -1,40 +1,13 @@
-"""What every change of accounts, sessions and keys carries with it: who acts, from where, for which request.
-
-`Audit` is the log that it is written to, in the transaction of the change itself (`attunement.security.audit.AuditLog`).
-"""
+"""What every change of accounts, sessions and keys carries with it: who acts, from where, for which request."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-import sqlalchemy as sa
-
-from attunement.storage.sql import Store
-
-DONE, REFUSED = "done", "refused"
-
-
-class Audit(Protocol):
-    """Codes and ids only, never content. `begin` is a transaction of the log's store."""
-
-    store: Store
-
-    def begin(self) -> AbstractContextManager[sa.Connection]: ...
-
-    def append(
-        self,
-        connection: sa.Connection,
-        *,
-        actor: str,
-        action: str,
-        client: str = "",
-        outcome: str = DONE,
-        request: str = "-",
-    ) -> Any: ...
+REFUSED = "refused"
+"""Outcome of an audit record of what was not let be."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from sqlalchemy.exc import IntegrityError
 from attunement.config import AccessSettings
 from attunement.errors import DataError
 from attunement.security.accounts import NAME, new_id
-from attunement.security.acting import Act, Audit
+from attunement.security.acting import Act
+from attunement.security.audit import AuditLog, Entry
 from attunement.security.clock import Clock, utc_now
 from attunement.security.permissions import GRANTS, Role
 from attunement.storage.sql import metadata
@@ -69,7 +70,7 @@ class Key:
 class ApiKeys:
     """The service accounts and keys in a store."""
 
-    def __init__(self, audit: Audit, settings: AccessSettings, clock: Clock = utc_now) -> None:
+    def __init__(self, audit: AuditLog, settings: AccessSettings, clock: Clock = utc_now) -> None:
         self._audit, self._store, self._settings, self._clock = audit, audit.store, settings, clock
 
     def create(self, name: str, scopes: Iterable[str], act: Act, days: float | None = None) -> str:
@@ -160,7 +161,7 @@ class ApiKeys:
         return str(found)
 
     def _record(self, connection: sa.Connection, act: Act, what: str, service: str) -> None:
-        self._audit.append(connection, actor=act.actor, action=f"service_keys:{what}:{service}", request=act.request)
+        self._audit.append(connection, Entry(actor=act.actor, action=f"service_keys:{what}:{service}", request=act.request))
 
     def _key(self, row: sa.Row[Any]) -> Key:
         status = "revoked" if row.revoked is not None else "expired" if row.expires <= self._now() else "live"

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from attunement.config import Settings
 from attunement.errors import AccessError
 from attunement.security.accounts import ACTIVE, Account, Accounts
-from attunement.security.acting import REFUSED, Act, Audit
+from attunement.security.acting import REFUSED, Act
 from attunement.security.api_keys import ApiKeys
+from attunement.security.audit import AuditLog, Entry
 from attunement.security.clock import Clock, utc_now
 from attunement.security.oidc import OpenIdConnect
 from attunement.security.permissions import MUST_CONFIRM, Principal, Role, allowed
@@ -26,7 +27,7 @@ CALLBACK = "/api/v1/auth/oidc/callback"
 class Access:
     """Everything that says who somebody is."""
 
-    def __init__(self, audit: Audit, cipher: Cipher, settings: Settings, clock: Clock = utc_now) -> None:
+    def __init__(self, audit: AuditLog, cipher: Cipher, settings: Settings, clock: Clock = utc_now) -> None:
         self.settings, self.audit = settings.access, audit
         self.accounts = Accounts(audit, settings.access, clock)
         self.sessions = Sessions(audit, settings.access, clock)
@@ -96,7 +97,7 @@ class Access:
         """Puts a refusal on record."""
         with self.audit.begin() as connection:
             record = {"actor": actor, "action": action, "client": client, "outcome": REFUSED, "request": act.request}
-            self.audit.append(connection, **record)
+            self.audit.append(connection, Entry(**record))
 
 
 def local_operator() -> Principal:

@@ -15,7 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from attunement.config import AccessSettings
-from attunement.security.acting import Act, Audit, one_line
+from attunement.security.acting import Act, one_line
+from attunement.security.audit import AuditLog, Entry
 from attunement.security.clock import Clock, utc_now
 from attunement.storage.sql import metadata
 
@@ -52,7 +53,7 @@ class Session:
 class Sessions:
     """The sessions in a store."""
 
-    def __init__(self, audit: Audit, settings: AccessSettings, clock: Clock = utc_now) -> None:
+    def __init__(self, audit: AuditLog, settings: AccessSettings, clock: Clock = utc_now) -> None:
         self._audit, self._store, self._clock = audit, audit.store, clock
         self._idle, self._longest = settings.session_idle_minutes * 60, settings.session_hours * 3600
 
@@ -69,7 +70,7 @@ class Sessions:
                     address=act.address[:64], agent=one_line(agent, 120),
                 )
             )  # fmt: skip
-            self._audit.append(connection, actor=account, action="session:start", request=act.request)
+            self._audit.append(connection, Entry(actor=account, action="session:start", request=act.request))
         return token
 
     def find(self, token: str) -> Session | None:
@@ -102,7 +103,7 @@ class Sessions:
         with self._audit.begin() as connection:
             ended = connection.execute(_sessions.delete().where(mine)).rowcount > 0
             if ended:
-                self._audit.append(connection, actor=act.actor, action="session:end", request=act.request)
+                self._audit.append(connection, Entry(actor=act.actor, action="session:end", request=act.request))
         return ended
 
     def _is_live(self, row: sa.Row[Any], now: float) -> bool:

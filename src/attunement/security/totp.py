@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from attunement.errors import AccessError, DataError
 from attunement.security import throttle
 from attunement.security.accounts import Account
-from attunement.security.acting import REFUSED, Act, Audit
+from attunement.security.acting import REFUSED, Act
+from attunement.security.audit import AuditLog, Entry
 from attunement.security.clock import Clock, utc_now
 from attunement.security.sessions import end_all
 from attunement.storage.sql import metadata
@@ -65,7 +66,7 @@ class Enrolment:
 class SecondFactors:
     """The second factors in a store."""
 
-    def __init__(self, audit: Audit, cipher: Cipher, clock: Clock = utc_now) -> None:
+    def __init__(self, audit: AuditLog, cipher: Cipher, clock: Clock = utc_now) -> None:
         self._audit, self._store, self._cipher, self._clock = audit, audit.store, cipher, clock
 
     def has(self, account: str) -> bool:
@@ -113,7 +114,7 @@ class SecondFactors:
                 self._record(connection, act, "confirm", account)
             else:
                 record = {"actor": account, "action": "session:second_factor", "outcome": REFUSED, "request": act.request}
-                self._audit.append(connection, **record)
+                self._audit.append(connection, Entry(**record))
         if not right:
             raise AccessError("credentials", "the code is wrong or was used before")
         return codes
@@ -165,7 +166,7 @@ class SecondFactors:
 
     def _record(self, connection: sa.Connection, act: Act, what: str, account: str) -> None:
         action = f"accounts:second_factor:{what}:{account}"
-        self._audit.append(connection, actor=act.actor, action=action, request=act.request)
+        self._audit.append(connection, Entry(actor=act.actor, action=action, request=act.request))
 
 
 def _new_codes(connection: sa.Connection, account: str) -> list[str]:

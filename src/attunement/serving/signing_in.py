@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -231,7 +231,7 @@ def _set_cookie(guard: Guard, response: Response, cookie: str) -> None:
     response.set_cookie(guard.cookie, cookie, path="/", secure=guard.secure_cookies, httponly=True, samesite="strict")
 
 
-async def _answer(request: Request, response: Response, cookie: str, codes: list[str] | None = None) -> Any:
+async def _answer(request: Request, response: Response, cookie: str, codes: list[str] | None = None) -> SessionOut:
     guard: Guard = request.app.state.guard
     access, caller = _parts(request)
     found = await run_in_threadpool(access.by_cookie, cookie)

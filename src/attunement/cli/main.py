@@ -10,7 +10,21 @@ from rich.console import Console
 from rich.markup import escape
 
 from attunement import __version__
-from attunement.cli import chat, config, data, demo, evaluate, export, generate, knowledge, quality, review, serve, train
+from attunement.cli import (
+    accounts,
+    chat,
+    config,
+    data,
+    demo,
+    evaluate,
+    export,
+    generate,
+    knowledge,
+    quality,
+    review,
+    serve,
+    train,
+)
 from attunement.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -28,6 +42,7 @@ app.add_typer(quality.app, name="quality")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(review.app, name="review")
 app.add_typer(generate.app, name="generate")
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(config.app, name="config")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)

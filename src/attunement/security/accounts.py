@@ -179,6 +179,11 @@ class Accounts:
             raise DataError("there is no such account")
         return found[0]
 
+    def named(self, name: str) -> Account:
+        """The account with a name. Raises `DataError`."""
+        with self._store.snapshot() as connection:
+            return self._read(connection, _accounts.c.id == self._one(connection, name))[0]
+
     def all(self) -> list[Account]:
         """All accounts, by name."""
         with self._store.snapshot() as connection:

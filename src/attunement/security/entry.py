@@ -123,7 +123,8 @@ def operator_act(access: Access, action: str, client: str | None = None) -> Act:
 @contextmanager
 def opened(settings: Settings, clock: Clock = utc_now) -> Iterator[Access]:
     """Everything over the store of the settings, closed at the end."""
-    from attunement.security.audit import AuditLog
+    from attunement.security.checkpoints import FILE as CHECKPOINTS
+    from attunement.security.checkpoints import Checkpoints
     from attunement.security.fields import FieldCipher
     from attunement.security.keys import FILE, KeyRing, key_tables
     from attunement.security.master_key import FileMasterKey
@@ -134,8 +135,9 @@ def opened(settings: Settings, clock: Clock = utc_now) -> Iterator[Access]:
     path = home / "master.key"
     master = FileMasterKey(path) if path.exists() else FileMasterKey.create(path)
     keys = Store.at_home(home, FILE, key_tables)
+    ring = KeyRing(keys, master)
     try:
-        yield Access(AuditLog(store), FieldCipher(KeyRing(keys, master)), settings, clock)
+        yield Access(AuditLog(store, Checkpoints(home / CHECKPOINTS, ring)), FieldCipher(ring), settings, clock)
     finally:
         keys.close()
         store.close()

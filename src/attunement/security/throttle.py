@@ -123,17 +123,11 @@ def _insert(connection: sa.Connection) -> Any:
 
 
 def _count(connection: sa.Connection, limits: Iterable[tuple[str, Limit]], known: str, now: float) -> Attempt | float:
-    limits = list(limits)
-    insert = _insert(connection)
-    for key, _ in sorted(limits):  # a row to hold on to: two at once must not both read the count before either writes it
-        values = {"key": key, "failures": 0, "until": 0.0, "last": now}
-        connection.execute(insert(_failures).values(**values).on_conflict_do_nothing())
-    rows = {
-        row.key: row
-        for row in connection.execute(
-            sa.select(_failures).where(_failures.c.key.in_([k for k, _ in limits])).order_by(_failures.c.key).with_for_update()
-        )
-    }
+    limits, insert, rows = list(limits), _insert(connection), {}
+    for key, _ in sorted(limits):  # made or held: two at once must not both read the count before either writes it
+        new = insert(_failures).values(key=key, failures=0, until=0.0, last=now)
+        held = new.on_conflict_do_update(index_elements=["key"], set_={"key": key}).returning(*_failures.c)
+        rows[key] = connection.execute(held).one()
     wait = max(row.until for row in rows.values()) - now
     if wait > 0:
         return float(wait)

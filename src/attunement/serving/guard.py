@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from attunement.config import Settings
 from attunement.errors import AccessError
 from attunement.security.acting import Act
+from attunement.security.codes import ID
 from attunement.security.entry import Access
 from attunement.security.permissions import ACTIONS, ANONYMOUS, GRANTS, VISITOR, Principal, Role, allowed
 from attunement.security.sessions import Session, is_forged
@@ -115,7 +116,9 @@ class Guard:
         if self.access is not None:
             known = caller.principal is not ANONYMOUS
             self._rate.take(caller.principal.id if known else f"address:{act.address}")
-        await run_in_threadpool(self._decide, request, caller, action)
+        decision = allowed(caller.principal, action, request.path_params.get("client_id"))
+        if not decision:
+            await run_in_threadpool(self._refuse, request, caller, action, decision.reason)
         return caller
 
     def _identify(self, request: Request, act: Act) -> Caller:
@@ -135,20 +138,17 @@ class Guard:
             return Caller(principal, Act(principal.id, act.request, act.address), session, cookie)
         return Caller(ANONYMOUS, act)
 
-    def _decide(self, request: Request, caller: Caller, action: str) -> None:
-        client = request.path_params.get("client_id")
-        decision = allowed(caller.principal, action, client)
-        if decision:
-            return
+    def _refuse(self, request: Request, caller: Caller, action: str, reason: str) -> None:
         if caller.principal is ANONYMOUS:
             raise AccessError("anonymous", "sign in, or send an API key:  Authorization: Bearer attn_...")
         if self.access is not None:
-            self.access.refuse(caller.principal.id, action, caller.act)
+            client = request.path_params.get("client_id", "")
+            self.access.refuse(caller.principal.id, action, caller.act, client if ID.fullmatch(client) else "")
         told = {
             "second_factor": "show your second factor first (POST /api/v1/auth/totp)",
             "password": "choose a password of your own first (POST /api/v1/auth/password)",
         }
-        raise AccessError("not_allowed", told.get(decision.reason, f"you may not do {action}"))
+        raise AccessError("not_allowed", told.get(reason, f"you may not do {action}"))
 
     def _same_site(self, request: Request) -> None:
         """Refuses what a browser sends for another site's page; programs send neither header."""

@@ -216,6 +216,14 @@ def test_many_at_once_are_counted_each(access: Access) -> None:
     assert reasons.count("credentials") == 5 and reasons.count("wait") == 7
 
 
+@pytest.mark.parametrize("name", ["ada\x00", "", "\ud800", "' OR 1=1 --", "a" * 10_000])
+def test_names_that_nobody_has_are_wrong_and_no_fault(access: Access, name: str) -> None:
+    assert refused(access, name, "x").reason == "credentials"
+    assert not access.sessions.end("a1", name, ACT)
+    with pytest.raises(DataError, match="there is no account"):
+        access.accounts.unlock(name, ACT)
+
+
 # --- sessions ---------------------------------------------------------------------------------------------------
 
 

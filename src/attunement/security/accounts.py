@@ -214,7 +214,8 @@ class Accounts:
         name, now = _normal(name), self._now()
         with self._audit.begin() as connection:
             throttle.sweep(connection, now)
-            row = connection.execute(sa.select(_accounts).where(_accounts.c.name == name)).first()
+            known = name if NAME.fullmatch(name) else ""  # PostgreSQL takes no NUL, and no account is called otherwise
+            row = connection.execute(sa.select(_accounts).where(_accounts.c.name == known)).first()
             made = throttle.attempt(connection, row.id if row else f"unknown:{name}", act.address, now)
         if not isinstance(made, throttle.Attempt):
             raise AccessError("wait", "too many failures: wait before the next try", made)
@@ -269,7 +270,8 @@ class Accounts:
         self._audit.append(connection, Entry(actor=account, action="session:create", outcome=REFUSED, request=act.request))
 
     def _one(self, connection: sa.Connection, name: str) -> str:
-        found = connection.execute(sa.select(_accounts.c.id).where(_accounts.c.name == _normal(name))).scalar()
+        wanted = _accounts.c.name == (_normal(name) if NAME.fullmatch(_normal(name)) else "")
+        found = connection.execute(sa.select(_accounts.c.id).where(wanted)).scalar()
         if found is None:
             raise DataError(f"there is no account '{name}': list them with  attune accounts list")
         return str(found)

@@ -122,7 +122,9 @@ class OpenIdConnect:
             raise AccessError("credentials", REFUSED) from error
         claims = dict(decoded.claims)
         several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
-        if ((several or "azp" in claims) and claims.get("azp") != audience) or not 0 < len(claims["sub"]) <= 255:
+        if ((several or "azp" in claims) and claims.get("azp") != audience) or not (
+            0 < len(claims["sub"]) <= 255 and claims["sub"].isprintable()
+        ):
             raise AccessError("credentials", REFUSED)
         return claims
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,8 @@ class Sessions:
 
     def end(self, account: str, identifier: str, act: Act) -> bool:
         """Ends one session of an account, by its id; whether it had such a one."""
+        if not re.fullmatch(r"[0-9a-f]+", identifier):
+            return False
         mine = (_sessions.c.account == account) & (sa.func.substr(_sessions.c.hash, 1, ID_LENGTH) == identifier)
         with self._audit.begin() as connection:
             ended = connection.execute(_sessions.delete().where(mine)).rowcount > 0

@@ -110,7 +110,7 @@ class Guard:
             self._only_local(request)
             caller = Caller(VISITOR, act)
         else:
-            caller = await run_in_threadpool(self._identify, request, act)
+            caller = await run_in_threadpool(self._identify, request, action, act)
         if request.method not in SAFE_METHODS and "authorization" not in request.headers:
             self._same_site(request)
         if self.access is not None:
@@ -121,7 +121,7 @@ class Guard:
             await run_in_threadpool(self._refuse, request, caller, action, decision.reason)
         return caller
 
-    def _identify(self, request: Request, act: Act) -> Caller:
+    def _identify(self, request: Request, action: str, act: Act) -> Caller:
         assert self.access is not None
         shown, cookie = request.headers.get("authorization", ""), request.cookies.get(self.cookie, "")
         if shown:
@@ -134,6 +134,8 @@ class Guard:
         if cookie and (found := self.access.by_cookie(cookie)):
             principal, session = found
             if request.method not in SAFE_METHODS and is_forged(cookie, request.headers.get(FORGERY_HEADER, "")):
+                if allowed(ANONYMOUS, action):  # signing in: whoever has an old cookie, too
+                    return Caller(ANONYMOUS, act)
                 raise AccessError("forged", f"send the session's forgery_token in the header {FORGERY_HEADER}")
             return Caller(principal, Act(principal.id, act.request, act.address), session, cookie)
         return Caller(ANONYMOUS, act)
@@ -141,6 +143,10 @@ class Guard:
     def _refuse(self, request: Request, caller: Caller, action: str, reason: str) -> None:
         if caller.principal is ANONYMOUS:
             raise AccessError("anonymous", "sign in, or send an API key:  Authorization: Bearer attn_...")
+        if caller.principal is VISITOR:
+            raise AccessError(
+                "not_allowed", f"this service asks nobody to sign in (serving.authentication), and nobody may do {action}"
+            )
         if self.access is not None:
             client = request.path_params.get("client_id", "")
             self.access.refuse(caller.principal.id, action, caller.act, client if ID.fullmatch(client) else "")

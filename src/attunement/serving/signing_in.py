@@ -10,7 +10,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from attunement.security.entry import CALLBACK, Access
-from attunement.security.permissions import VISITOR
 from attunement.security.sessions import Session, forgery_token
 from attunement.serving.guard import Caller, Guard, needs
 from attunement.serving.problems import responses
@@ -79,7 +78,7 @@ class SessionRow(BaseModel):
 
 
 _WRONG = {401: "The name, the password or the code is wrong"}
-_CHECKED = {400: "The body cannot be read", 422: "The request is not as described", 409: "The service asks nobody to sign in"}
+_CHECKED = {400: "The body cannot be read", 422: "The request is not as described"}
 
 
 def add_routes(app: FastAPI) -> None:
@@ -111,7 +110,12 @@ def _add_password(app: FastAPI) -> None:
 
 
 def _add_second_factor(app: FastAPI) -> None:
-    @app.post(f"{START}/totp/enrol", response_model=EnrolmentOut, responses=responses(_CHECKED), tags=["sign-in"])
+    @app.post(
+        f"{START}/totp/enrol",
+        response_model=EnrolmentOut,
+        responses=responses({**_CHECKED, 409: "There is one already"}),
+        tags=["sign-in"],
+    )
     @needs("session:complete")
     async def enrol(request: Request) -> EnrolmentOut:
         """Begin with a second factor: put the secret into an app, then send its first code."""
@@ -211,8 +215,7 @@ def _add_elsewhere(app: FastAPI) -> None:
 
 def _parts(request: Request) -> tuple[Access, Caller]:
     guard, caller = request.app.state.guard, request.state.caller
-    if guard.access is None or caller.principal is VISITOR:
-        raise HTTPException(409, "this service asks nobody to sign in (serving.authentication)")
+    assert guard.access is not None, "without it nobody may do what these routes are"
     return guard.access, caller
 
 

@@ -30,6 +30,7 @@ from attunement.serving.problems import responses
 
 ACTION = "__attunement_action__"
 FORGERY_HEADER = "X-CSRF-Token"
+TOKEN = f"send the session's forgery_token in the header {FORGERY_HEADER}"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MOST_BUCKETS = 10_000
 E = TypeVar("E", bound=Callable[..., Any])
@@ -110,18 +111,19 @@ class Guard:
             self._only_local(request)
             caller = Caller(VISITOR, act)
         else:
-            caller = await run_in_threadpool(self._identify, request, action, act)
-        if request.method not in SAFE_METHODS and "authorization" not in request.headers:
-            self._same_site(request)
-        if self.access is not None:
-            known = caller.principal is not ANONYMOUS
-            self._rate.take(caller.principal.id if known else f"address:{act.address}")
+            caller = await run_in_threadpool(self._identify, request, act)
+            self._rate.take(f"address:{act.address}" if caller.principal is ANONYMOUS else caller.principal.id)
+        if (told := self._forgery(request, caller)) and not (caller.session and allowed(ANONYMOUS, action) and told == TOKEN):
+            await run_in_threadpool(self._record, request, caller, action)
+            raise AccessError("forged", told)
+        if told:  # signing in, with an old cookie and no page of ours before it: as who is not signed in
+            caller = Caller(ANONYMOUS, act)
         decision = allowed(caller.principal, action, request.path_params.get("client_id"))
         if not decision:
             await run_in_threadpool(self._refuse, request, caller, action, decision.reason)
         return caller
 
-    def _identify(self, request: Request, action: str, act: Act) -> Caller:
+    def _identify(self, request: Request, act: Act) -> Caller:
         assert self.access is not None
         shown, cookie = request.headers.get("authorization", ""), request.cookies.get(self.cookie, "")
         if shown:
@@ -133,10 +135,6 @@ class Guard:
             return Caller(principal, Act(principal.id, act.request, act.address))
         if cookie and (found := self.access.by_cookie(cookie)):
             principal, session = found
-            if request.method not in SAFE_METHODS and is_forged(cookie, request.headers.get(FORGERY_HEADER, "")):
-                if allowed(ANONYMOUS, action):  # signing in: whoever has an old cookie, too
-                    return Caller(ANONYMOUS, act)
-                raise AccessError("forged", f"send the session's forgery_token in the header {FORGERY_HEADER}")
             return Caller(principal, Act(principal.id, act.request, act.address), session, cookie)
         return Caller(ANONYMOUS, act)
 
@@ -147,20 +145,26 @@ class Guard:
             raise AccessError(
                 "not_allowed", f"this service asks nobody to sign in (serving.authentication), and nobody may do {action}"
             )
-        if self.access is not None:
-            client = request.path_params.get("client_id", "")
-            self.access.refuse(caller.principal.id, action, caller.act, client if ID.fullmatch(client) else "")
+        self._record(request, caller, action)
         told = {
             "second_factor": "show your second factor first (POST /api/v1/auth/totp)",
             "password": "choose a password of your own first (POST /api/v1/auth/password)",
         }
         raise AccessError("not_allowed", told.get(reason, f"you may not do {action}"))
 
-    def _same_site(self, request: Request) -> None:
-        """Refuses what a browser sends for another site's page; programs send neither header."""
+    def _record(self, request: Request, caller: Caller, action: str) -> None:
+        if self.access is not None and caller.principal is not ANONYMOUS:
+            client = request.path_params.get("client_id", "")
+            self.access.refuse(caller.principal.id, action, caller.act, client if ID.fullmatch(client) else "")
+
+    def _forgery(self, request: Request, caller: Caller) -> str:
+        """What is wrong with a request that a browser may have been made to send; "" for nothing. Programs send no such header."""
+        if request.method in SAFE_METHODS or "authorization" in request.headers:
+            return ""
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
         if site not in ("same-origin", "none") or (origin is not None and not self._is_own(origin, request)):
-            raise AccessError("forged", "the request comes from another site's page")
+            return "the request comes from another site's page"
+        return TOKEN if caller.session and is_forged(caller.cookie, request.headers.get(FORGERY_HEADER, "")) else ""
 
     def _is_own(self, origin: str, request: Request) -> bool:
         public = self._settings.access.public_url

@@ -10,7 +10,23 @@ from rich.console import Console
 from rich.markup import escape
 
 from attunement import __version__
-from attunement.cli import chat, config, data, demo, evaluate, export, generate, knowledge, quality, review, serve, train
+from attunement.cli import (
+    audit,
+    backup,
+    chat,
+    config,
+    data,
+    demo,
+    evaluate,
+    export,
+    generate,
+    keys,
+    knowledge,
+    quality,
+    review,
+    serve,
+    train,
+)
 from attunement.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -28,6 +44,9 @@ app.add_typer(quality.app, name="quality")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(review.app, name="review")
 app.add_typer(generate.app, name="generate")
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
+app.add_typer(backup.app, name="backup")
 app.add_typer(config.app, name="config")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
@@ -35,7 +54,7 @@ app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
 RESUMABLE = {
-    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("train", "run"), ("train", "resume"), ("demo",),
+    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("train", "run"), ("train", "resume"), ("demo",), ("keys", "rotate"),
 }  # fmt: skip
 """The long commands of which an interruption loses next to nothing; the user is told so."""
 

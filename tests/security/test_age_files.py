@@ -11,7 +11,9 @@ import pyrage
 import pytest
 
 from attunement.errors import ConfigError, DataError, IntegrityError
-from attunement.security.age_files import encrypted_write, new_identity, open_file, present, read_bytes, read_jsonl
+from attunement.security.age_files import (
+    IDENTITY_VARIABLE, encrypted_write, new_identity, open_file, read_bytes, read_jsonl, seal_file, use_identity,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -29,10 +31,24 @@ def test_rows_come_back_and_age_itself_opens_them(key: Path, tmp_path: Path) -> 
     identity = next(line for line in key.read_text().splitlines() if line.startswith("AGE-"))
     plain = pyrage.decrypt(path.read_bytes(), [pyrage.x25519.Identity.from_str(identity)])
     assert plain == read_bytes(path, key)
-    assert present(tmp_path / "train.jsonl") == path
-    (tmp_path / "train.jsonl").write_text('{"plain": 1}\n')
-    assert present(tmp_path / "train.jsonl") == tmp_path / "train.jsonl"
-    assert list(read_jsonl(tmp_path / "train.jsonl")) == [{"plain": 1}]
+    (tmp_path / "plain.jsonl").write_text('{"plain": 1}\n')
+    assert list(read_jsonl(tmp_path / "plain.jsonl")) == [{"plain": 1}]
+
+
+def test_a_file_is_sealed_in_its_place(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(IDENTITY_VARIABLE, raising=False)
+    recipient, path = new_identity(key), tmp_path / "train.jsonl"
+    path.write_text('{"text": "sleep"}\n')
+    with pytest.raises(ConfigError):
+        seal_file(path, ["age1nonsense"])
+    assert path.read_text() == '{"text": "sleep"}\n'
+    seal_file(path, [recipient])
+    assert not any(b"sleep" in p.read_bytes() for p in tmp_path.iterdir()) and len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(ConfigError, match="is encrypted"):
+        list(read_jsonl(path))
+    monkeypatch.setenv(IDENTITY_VARIABLE, "")
+    use_identity(key)
+    assert list(read_jsonl(path)) == [{"text": "sleep"}]
 
 
 def test_memory_stays_flat(key: Path, tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def restore(
     import attunement.curation.review  # noqa: F401 - its tables, too
     from attunement.security.audit import Entry
     from attunement.security.backup import restore_postgres, restore_sqlite
+    from attunement.security.clock import utc_now
     from attunement.security.escrow import read_escrow
     from attunement.security.vault import Vault, open_ring, open_store
 
@@ -102,6 +103,8 @@ def restore(
     else:
         facts = restore_sqlite(path, ring, opener, settings.home, trust_unsealed=trust_unsealed)
     audit = Vault.open(settings).audit
+    if audit.checkpoints is not None and (aside := audit.checkpoints.set_aside(utc_now())):
+        typer.echo(f"the signed checkpoints of before are kept in {aside}: they say how far the audit log had come", err=True)
     with audit.begin() as connection:
         audit.append(connection, Entry(by, "backup.restore"))
     _tell(facts, as_json, "restored")

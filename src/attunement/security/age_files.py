@@ -19,11 +19,12 @@ from typing import IO, Any
 import pyrage
 
 from attunement.errors import ConfigError, DataError, IntegrityError
-from attunement.security.private_files import read_private, write_private
+from attunement.security.private_files import read_private, wipe, write_private
 from attunement.storage.files import atomic_write
 
+IDENTITY_VARIABLE = "ATTUNE_SECURITY__AGE_IDENTITY"
+"""The setting `security.age_identity` as a variable: what reads a file deep in a stage, or in another process, finds it there."""
 MAGIC = b"age-encryption.org/v1\n"
-SUFFIX = ".age"
 
 
 def new_identity(path: Path) -> str:
@@ -46,6 +47,12 @@ def identities_in(path: Path) -> list[Any]:
     if not found:
         raise ConfigError(f"{path} holds no age identity (AGE-SECRET-KEY-1...): make one with  attune keys identity")
     return found
+
+
+def use_identity(path: Path | None) -> None:
+    """Has this process, and those that it starts, open age files with the identity in `path`; None leaves it as it is."""
+    if path is not None:
+        os.environ[IDENTITY_VARIABLE] = str(path.expanduser())
 
 
 def recipients_of(texts: Sequence[str]) -> list[Any]:
@@ -147,9 +154,14 @@ def decrypting(source: IO[bytes], identities: Sequence[Any], told: str) -> IO[by
 
 
 def open_file(path: Path, identity: Path | None = None) -> IO[bytes]:
-    """The bytes of a file as a stream, decrypted where it is an age file. Raises as `decrypting`, `ConfigError` without `identity`."""
+    """The bytes of a file as a stream, decrypted where it is an age file, by `identity` or the one that is set (`use_identity`).
+
+    Raises as `decrypting`; `ConfigError` without an identity.
+    """
     if not is_encrypted(path):
         return open(path, "rb")
+    if identity is None and (named := os.environ.get(IDENTITY_VARIABLE)):
+        identity = Path(named)
     if identity is None:
         raise ConfigError(f"{path} is encrypted: say where your age identity lies with  --set security.age_identity=FILE")
     identities = identities_in(identity.expanduser())
@@ -163,17 +175,25 @@ def read_bytes(path: Path, identity: Path | None = None) -> bytes:
 
 
 def read_jsonl(path: Path, identity: Path | None = None) -> Iterator[Any]:
-    """The rows of a file of JSON lines, as a stream, decrypted where it is an age file."""
+    """The rows of a file of JSON lines, as a stream, decrypted where it is an age file (`storage.files.read_jsonl` for both)."""
     with open_file(path, identity) as file:
         for line in file:
             if line.strip():
                 yield json.loads(line)
 
 
-def present(path: Path) -> Path:
-    """`path`, or where only its encrypted form is there, that (`train.jsonl.age`)."""
-    sealed = path.with_name(path.name + SUFFIX)
-    return sealed if not path.exists() and sealed.exists() else path
+def seal_file(path: Path, recipients: Sequence[str]) -> None:
+    """Puts the encrypted form of a file in its place, under its name (it is known by its first line), and wipes the plain one."""
+    plain = path.with_name(f".{path.name}.plain")
+    path.rename(plain)
+    try:
+        with open(plain, "rb") as source, encrypted_write(path, recipients) as target:
+            while part := source.read(1 << 20):
+                target.write(part)
+    except BaseException:
+        plain.rename(path)
+        raise
+    wipe(plain)
 
 
 def _as_ours(error: BaseException, told: str) -> Exception:

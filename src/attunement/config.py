@@ -408,6 +408,44 @@ class ProviderSettings(Section):
     completion_usd_per_million: float = Field(0.0, ge=0, description="Price of a million tokens that are written.")
 
 
+class SecuritySettings(Section):
+    """Keys, encrypted fields, the audit log, backups."""
+
+    store: str = Field(
+        "",
+        description="Address of the PostgreSQL database that holds accounts, clients' records and the audit log (`postgresql+psycopg://...`; extra `postgres`); empty is SQLite in the home.",
+    )
+    master_key: Path | None = Field(
+        None, description="File with the master key, for its owner only (0600); unset, `master.key` in the home."
+    )
+    master_key_variable: str = Field(
+        "", description="Name of the environment variable that holds the master key, in place of the file."
+    )
+    key_store: str = Field(
+        "",
+        description="Address of another database for the wrapped data keys; empty is SQLite, `keys.db`, in the home. Never the database of the data: its backups must hold no key.",
+    )
+    key_cache: int = Field(1000, ge=1, description="Most data keys that are kept in memory.")
+    key_cache_seconds: float = Field(
+        60.0, ge=0, description="How long a data key is kept: another process may use a shredded one so much longer."
+    )
+    escrow: Path | None = Field(
+        None,
+        description="File with the second copy of the data keys, best on another machine's disk; written anew at each backup, shredding and rotation.",
+    )
+    audit_checkpoints: Path | None = Field(
+        None,
+        description="File of the audit log's signed checkpoints, best where it can only grow; unset, `audit-checkpoints.jsonl` in the home.",
+    )
+    audit_checkpoint_records: int = Field(100, ge=1, description="Audit records between two signed checkpoints, at most.")
+    audit_checkpoint_seconds: float = Field(
+        300.0, gt=0, description="Time after which the next audit record brings a signed checkpoint."
+    )
+    age_identity: Path | None = Field(
+        None, description="File with the age identity (0600) that opens encrypted datasets, checkpoints and backups."
+    )
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -441,6 +479,9 @@ class Settings(BaseSettings):
     )
     providers: ProviderSettings = Field(
         default_factory=lambda: ProviderSettings.model_construct(), description="Language models that write."
+    )
+    security: SecuritySettings = Field(
+        default_factory=lambda: SecuritySettings.model_construct(), description="Keys, encryption, audit, backups."
     )
 
     @classmethod

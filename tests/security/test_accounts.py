@@ -377,9 +377,9 @@ def test_a_code_is_used_once_by_whoever_comes_first_and_guessing_waits(access: A
 
 
 def test_the_command_line_goes_through_the_table(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert operator_act(access, "accounts:manage").actor == local_operator().id
+    assert operator_act(access.audit, "accounts:manage").actor == local_operator().id
     with pytest.raises(AccessError):
-        operator_act(access, "session:manage")
+        operator_act(access.audit, "session:manage")
     assert recorded(access)[-1] == (local_operator().id, "session:manage", "refused")
     monkeypatch.setattr("getpass.getuser", lambda: "o'brien\nroot")
     assert local_operator().id == "os:o_brien_root"

@@ -390,10 +390,13 @@ def test_who_is_asked_is_decided_at_the_start(tmp_path: Path) -> None:
     for more in (["serving.authentication=required"], [everywhere]):
         with pytest.raises(ConfigError, match="attune accounts create"):
             mode(*more)
+    Store.at_home(tmp_path).close()
     assert not mode(), "a store without an account"
-    with asked(settings_for(tmp_path)) as found:
-        assert found is None
-    made = CliRunner().invoke(command_line, ["accounts", "create", "root1", "--role", "administrator", *home_of(tmp_path)])
+    create = ["accounts", "create", "root1", "--role", "administrator", *home_of(tmp_path)]
+    without = CliRunner().invoke(command_line, create)
+    assert "attune keys init" in str(without.exception) and not mode()
+    CliRunner().invoke(command_line, ["keys", "init", *home_of(tmp_path)])
+    made = CliRunner().invoke(command_line, create)
     assert made.exit_code == 0, made.output
     assert mode() and mode(everywhere) and not mode("serving.authentication=none")
 
@@ -412,6 +415,7 @@ def test_accounts_at_the_command_line(tmp_path: Path) -> None:
     def run(*arguments: str) -> Any:
         return CliRunner().invoke(command_line, ["accounts", *arguments, *home_of(tmp_path)])
 
+    CliRunner().invoke(command_line, ["keys", "init", *home_of(tmp_path)])
     first = run("create", "root1", "--role", "administrator").stdout.strip()
     run("create", "ada", "--role", "clinician", "--role", "reviewer")
     assert run("assign", "ada", "c1").exit_code == 0 and run("assign", "ada", "c1", "--remove").exit_code == 0

@@ -42,7 +42,7 @@ def _acting(action: str, recipe: Any, overrides: Any, client: str | None = None)
     from attunement.security.entry import opened, operator_act
 
     with opened(load_settings(recipe, overrides or ()).settings) as access:
-        yield access, operator_act(access, action, client)
+        yield access, operator_act(access.audit, action, client)
 
 
 def _roles(names: list[str]) -> list[Any]:

@@ -12,6 +12,8 @@ from rich.markup import escape
 from attunement import __version__
 from attunement.cli import (
     accounts,
+    audit,
+    backup,
     chat,
     config,
     data,
@@ -19,6 +21,7 @@ from attunement.cli import (
     evaluate,
     export,
     generate,
+    keys,
     knowledge,
     quality,
     review,
@@ -43,6 +46,9 @@ app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(review.app, name="review")
 app.add_typer(generate.app, name="generate")
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
+app.add_typer(backup.app, name="backup")
 app.add_typer(config.app, name="config")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
@@ -50,7 +56,7 @@ app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
 RESUMABLE = {
-    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("train", "run"), ("train", "resume"), ("demo",),
+    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("train", "run"), ("train", "resume"), ("demo",), ("keys", "rotate"),
 }  # fmt: skip
 """The long commands of which an interruption loses next to nothing; the user is told so."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,7 +77,8 @@ def _check_tls(settings: Settings, insecure_http: bool) -> None:
 @contextmanager
 def asked(settings: Settings) -> Iterator[Access | None]:
     """Who may sign in, or None where nobody is asked (`serving.authentication`). Raises `ConfigError` where that must not be."""
-    from attunement.security.entry import opened
+    from attunement.security.entry import anybody, opened
+    from attunement.security.vault import open_store
     from attunement.storage.sql import FILE
 
     mode, local = settings.serving.authentication, is_loopback(settings.serving.host)
@@ -86,16 +87,17 @@ def asked(settings: Settings) -> Iterator[Access | None]:
             f"{settings.serving.host} can be reached from other machines, and serving.authentication is none: "
             "set it to required, or serve on 127.0.0.1"
         )
-    if mode == "none" or (mode == "auto" and local and not (settings.home.expanduser() / FILE).exists()):
+    there = False
+    if mode != "none" and (settings.security.store or (settings.home.expanduser() / FILE).exists()):
+        with closing(open_store(settings)) as store:
+            there = anybody(store)
+    if not there and mode != "none" and not (mode == "auto" and local):
+        raise ConfigError("nobody could sign in: make the first account with  attune accounts create NAME --role administrator")
+    if not there:
         yield None
         return
     with opened(settings) as access:
-        there = access.anybody()
-        if not there and not (mode == "auto" and local):
-            raise ConfigError(
-                "nobody could sign in: make the first account with  attune accounts create NAME --role administrator"
-            )
-        yield access if there else None
+        yield access
 
 
 def is_loopback(host: str) -> bool:

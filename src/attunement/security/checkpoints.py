@@ -95,6 +95,19 @@ class Checkpoints:
                 out.append(Checkpoint(point.number, point.hash, point.at, held))
         return out
 
+    def set_aside(self, now: datetime) -> Path | None:
+        """Puts the file away under another name, for a log that was restored from before: what it lost is no forgery.
+
+        The file stays, as evidence of how far the log had come. None when there is none.
+        """
+        if not self.path.exists():
+            return None
+        aside = self.path.with_name(f"{self.path.name}.until-{stamp(now)[:19].replace(':', '')}")
+        self.path.rename(aside)
+        with self._lock:
+            self._last = None
+        return aside
+
     def public_key(self) -> str:
         """The public key in hex, to keep elsewhere: with it anybody can check the signatures."""
         return self._key().public_key().public_bytes_raw().hex()

@@ -9,6 +9,8 @@ import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import sqlalchemy as sa
+
 from attunement.config import Settings
 from attunement.errors import AccessError
 from attunement.security.accounts import ACTIVE, Account, Accounts
@@ -20,6 +22,8 @@ from attunement.security.oidc import OpenIdConnect
 from attunement.security.permissions import MUST_CONFIRM, Principal, Role, allowed
 from attunement.security.sessions import Session, Sessions
 from attunement.security.totp import Cipher, SecondFactors
+from attunement.security.vault import Vault
+from attunement.storage.sql import Store, metadata
 
 CALLBACK = "/api/v1/auth/oidc/callback"
 
@@ -36,10 +40,6 @@ class Access:
         address = settings.access.public_url or f"http://{settings.serving.host}:{settings.serving.port}"
         issuer = settings.access.oidc_issuer
         self.oidc = OpenIdConnect(audit.store, settings.access, f"{address.rstrip('/')}{CALLBACK}", clock) if issuer else None
-
-    def anybody(self) -> bool:
-        """Whether there is an account or a key: somebody who could sign in."""
-        return bool(self.accounts.all() or self.keys.all())
 
     # --- who it is ------------------------------------------------------------------------------------------
 
@@ -95,9 +95,12 @@ class Access:
 
     def refuse(self, actor: str, action: str, act: Act, client: str = "") -> None:
         """Puts a refusal on record."""
-        with self.audit.begin() as connection:
-            record = {"actor": actor, "action": action, "client": client, "outcome": REFUSED, "request": act.request}
-            self.audit.append(connection, Entry(**record))
+        record_refusal(self.audit, actor, action, act, client)
+
+
+def record_refusal(audit: AuditLog, actor: str, action: str, act: Act, client: str = "") -> None:
+    with audit.begin() as connection:
+        audit.append(connection, Entry(actor, action, client, REFUSED, act.request))
 
 
 def local_operator() -> Principal:
@@ -110,34 +113,28 @@ def local_operator() -> Principal:
     return Principal(f"os:{safe}", user, frozenset({Role.OPERATOR}))
 
 
-def operator_act(access: Access, action: str, client: str | None = None) -> Act:
+def operator_act(audit: AuditLog, action: str, client: str | None = None) -> Act:
     """What a command of the local operator carries with it. Raises `AccessError`, and records it, where the table says no."""
     operator = local_operator()
     act, decision = Act(operator.id), allowed(operator, action, client)
     if not decision:
-        access.refuse(operator.id, action, act, client or "")
+        record_refusal(audit, operator.id, action, act, client or "")
         raise AccessError(decision.reason, f"the table of permissions does not let {operator.id} do {action}")
     return act
 
 
+def anybody(store: Store) -> bool:
+    """Whether a store has an account or a service: somebody who could sign in."""
+    with store.snapshot() as connection:
+        tables = ("accounts", "service_accounts")
+        return any(connection.execute(sa.select(sa.literal(1)).select_from(metadata.tables[t]).limit(1)).scalar() for t in tables)
+
+
 @contextmanager
 def opened(settings: Settings, clock: Clock = utc_now) -> Iterator[Access]:
-    """Everything over the store of the settings, closed at the end."""
-    from attunement.security.checkpoints import FILE as CHECKPOINTS
-    from attunement.security.checkpoints import Checkpoints
-    from attunement.security.fields import FieldCipher
-    from attunement.security.keys import FILE, KeyRing, key_tables
-    from attunement.security.master_key import FileMasterKey
-    from attunement.storage.sql import Store
-
-    home = settings.home.expanduser()
-    store = Store.at_home(home)
-    path = home / "master.key"
-    master = FileMasterKey(path) if path.exists() else FileMasterKey.create(path)
-    keys = Store.at_home(home, FILE, key_tables)
-    ring = KeyRing(keys, master)
+    """Everything over the store of the settings, closed at the end. Raises `ConfigError` without a master key."""
+    vault = Vault.open(settings, clock=clock)
     try:
-        yield Access(AuditLog(store, Checkpoints(home / CHECKPOINTS, ring)), FieldCipher(ring), settings, clock)
+        yield Access(vault.audit, vault.cipher, settings, clock)
     finally:
-        keys.close()
-        store.close()
+        vault.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,27 +26,44 @@ Insert = tuple[sa.Table, Mapping[str, Any]]
 class _Job:
     inserts: Sequence[Insert]
     entries: Sequence[Entry]
+    called: threading.Event = field(default_factory=threading.Event)
     done: bool = False
     error: Exception | None = None
 
 
 class GroupedWriter:
-    """Inserts rows with their audit records; for any number of threads."""
+    """Inserts rows with their audit records; for any number of threads. One of the callers commits for those who wait."""
 
     def __init__(self, log: AuditLog, most: int = MOST) -> None:
         self._log, self._most = log, most
         self._waiting: deque[_Job] = deque()
-        self._turn = threading.Lock()
+        self._mutex, self._busy = threading.Lock(), False
 
     def write(self, inserts: Sequence[Insert], *entries: Entry) -> None:
         """Returns when the rows and the records are committed; raises what kept them from it."""
         job = _Job(inserts, entries)
-        self._waiting.append(job)
-        with self._turn:  # who waited here may find that another took its job along
-            while not job.done:
-                self._commit([self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))])
+        with self._mutex:
+            self._waiting.append(job)
+            leads, self._busy = not self._busy, True
+        if not leads:
+            job.called.wait()  # it is done, or it is this thread's turn to commit
+        if not job.done:
+            self._lead(job)
         if job.error is not None:
             raise job.error
+
+    def _lead(self, own: _Job) -> None:
+        """Commits until `own` is done, then calls the next in the line to go on."""
+        try:
+            while not own.done:
+                with self._mutex:
+                    jobs = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+                self._commit(jobs)
+        finally:
+            with self._mutex:
+                self._busy = bool(self._waiting)
+                if self._busy:
+                    self._waiting[0].called.set()
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:
@@ -67,6 +84,7 @@ class GroupedWriter:
         finally:
             for job in jobs:
                 job.done = True
+                job.called.set()
 
 
 def _by_table(jobs: Sequence[_Job]) -> list[tuple[sa.Table, list[Mapping[str, Any]]]]:

@@ -214,7 +214,7 @@ class KeyRing:
             if current is None:
                 self._set_current(connection, self.master.key_id)
             elif current != self.master.key_id:
-                self._follow(current)
+                self._follow(connection, current)
             row = {
                 "subject": subject, "version": version, "master_id": self.master.key_id, "shredded_at": None,
                 "wrapped": self.master.wrap(secret, about_key(subject, version)), "created_at": stamp(self._clock()),
@@ -236,12 +236,16 @@ class KeyRing:
         row = insert.values(one=1, master_id=master_id)
         connection.execute(row.on_conflict_do_update(index_elements=["one"], set_={"master_id": master_id}))
 
-    def _follow(self, current: str) -> None:
+    def _follow(self, connection: sa.Connection, current: str) -> None:
+        """The master key that wraps now is not ours: a rotation elsewhere, or one here that has just begun."""
         self.master.refresh()
-        if self.master.key_id != current:
+        if self.master.key_id == current:
+            return
+        if not self.master.knows(current):
             raise ConfigError(
-                f"the keys are wrapped by the master key {current}, and {self.master.key_id} is set here: give the one that holds"
+                f"the data keys are wrapped by the master key {current}, and {self.master.key_id} is set here: set the other"
             )
+        self._set_current(connection, self.master.key_id)
 
     def _open(self, row: Any) -> DataKey:
         if row.shredded_at is not None:

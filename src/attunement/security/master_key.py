@@ -45,6 +45,10 @@ class MasterKey(ABC):
         `ConfigError` when that key is not here.
         """
 
+    def knows(self, key_id: str) -> bool:
+        """Whether what that key wrapped can be unwrapped here."""
+        return key_id == self.key_id
+
     def refresh(self) -> None:  # noqa: B027 - most kinds have nothing to look at
         """Looks whether the key was changed elsewhere meanwhile; nothing, where it cannot have been."""
 
@@ -62,6 +66,9 @@ class HeldMasterKey(MasterKey):
     @property
     def key_id(self) -> str:
         return self._first
+
+    def knows(self, key_id: str) -> bool:
+        return key_id in self._ciphers
 
     def wrap(self, secret: bytes, about: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)

@@ -13,7 +13,7 @@ from pathlib import Path
 from attunement.errors import ConfigError
 from attunement.storage.files import atomic_write
 
-MOST_BYTES = 1_000_000
+MOST_BYTES = 1 << 30
 
 
 def read_private(path: Path, what: str) -> bytes:
@@ -25,7 +25,9 @@ def read_private(path: Path, what: str) -> bytes:
                 raise ConfigError(f"{what} {path} is open to others: close it with  chmod 600 {path}")
             if found.st_uid not in (os.geteuid(), 0):
                 raise ConfigError(f"{what} {path} belongs to another user: it must belong to the one that runs attune")
-            return file.read(MOST_BYTES)
+            if found.st_size > MOST_BYTES:
+                raise ConfigError(f"{what} {path} is too large to be one")
+            return file.read()
     except FileNotFoundError as error:
         raise ConfigError(f"{what} {path} does not exist") from error
     except OSError as error:

@@ -174,7 +174,11 @@ class Accounts:
     def get(self, account: str) -> Account:
         """The account with an id. Raises `DataError`."""
         with self._store.snapshot() as connection:
-            found = self._read(connection, _accounts.c.id == account)
+            return self.read(account, connection)
+
+    def read(self, account: str, connection: sa.Connection) -> Account:
+        """The same, as `connection` sees it."""
+        found = self._read(connection, _accounts.c.id == account)
         if not found:
             raise DataError("there is no such account")
         return found[0]
@@ -189,13 +193,14 @@ class Accounts:
         with self._store.snapshot() as connection:
             return self._read(connection, sa.true())
 
-    def clients_of(self, account: Account) -> frozenset[str]:
+    def clients_of(self, account: Account, connection: sa.Connection) -> frozenset[str]:
         """The clients whose data a reach of OWN covers."""
         if account.client:
             return frozenset({account.client})
+        if Role.CLINICIAN not in account.roles:
+            return frozenset()
         query = sa.select(_assignments.c.client).where(_assignments.c.account == account.id)
-        with self._store.snapshot() as connection:
-            return frozenset(connection.execute(query).scalars())
+        return frozenset(connection.execute(query).scalars())
 
     def linked(self, issuer: str, subject: str) -> Account | None:
         """The active account of who is `subject` at a provider."""

@@ -45,25 +45,28 @@ class Access:
 
     def by_cookie(self, token: str) -> tuple[Principal, Session] | None:
         """Whose session a cookie holds, as the account is now: roles and assignments hold from the next request on."""
-        session = self.sessions.find(token)
-        if session is None:
-            return None
-        account = self.accounts.get(session.account)
-        return (self._principal(account, session.confirmed), session) if account.status == ACTIVE else None
+        with self.audit.store.snapshot() as connection:  # all in one: each costs a round of the database
+            session = self.sessions.find(token, connection)
+            if session is None:
+                return None
+            account = self.accounts.read(session.account, connection)
+            if account.status != ACTIVE:
+                return None
+            waits = not session.confirmed and self.must_confirm(account, connection)
+            pending = "password" if account.must_change else "second_factor" if waits else ""
+            clients = self.accounts.clients_of(account, connection)
+        self.sessions.used(token, session)
+        return Principal(account.id, account.name, account.roles, clients, pending=pending), session
 
     def by_key(self, shown: str) -> Principal | None:
         """The service whose live key was shown."""
         key = self.keys.find(shown)
         return Principal(key.service, key.name, frozenset({Role.SERVICE}), scopes=key.scopes) if key else None
 
-    def _principal(self, account: Account, confirmed: bool) -> Principal:
-        pending = "password" if account.must_change else "" if confirmed or not self.must_confirm(account) else "second_factor"
-        return Principal(account.id, account.name, account.roles, self.accounts.clients_of(account), pending=pending)
-
-    def must_confirm(self, account: Account) -> bool:
+    def must_confirm(self, account: Account, connection: sa.Connection | None = None) -> bool:
         """Whether the account signs in with a second factor: its roles ask for one, everybody's do, or it has one."""
         asked = self.settings.second_factor == "everyone" or bool(account.roles & MUST_CONFIRM)
-        return asked or self.factors.has(account.id)
+        return asked or self.factors.has(account.id, connection)
 
     # --- signing in -----------------------------------------------------------------------------------------
 

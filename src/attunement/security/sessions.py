@@ -74,21 +74,17 @@ class Sessions:
             self._audit.append(connection, Entry(actor=account, action="session:start", request=act.request))
         return token
 
-    def find(self, token: str) -> Session | None:
-        """The session of a cookie, unless it has ended."""
-        now, mine = self._clock().timestamp(), _sessions.c.hash == _hash(token)
-        with self._store.snapshot() as connection:
-            row = connection.execute(sa.select(_sessions).where(mine)).first()
-        if row is None:
-            return None
-        if not self._is_live(row, now):
+    def find(self, token: str, connection: sa.Connection) -> Session | None:
+        """The session of a cookie, unless it has ended. `used` must follow."""
+        row = connection.execute(sa.select(_sessions).where(_sessions.c.hash == _hash(token))).first()
+        return _session(row) if row is not None and self._is_live(row, self._clock().timestamp()) else None
+
+    def used(self, token: str, session: Session) -> None:
+        """Notes that a session was used now, from time to time."""
+        now = self._clock().timestamp()
+        if now - session.last_used > TOUCH_SECONDS:
             with self._store.begin() as connection:
-                connection.execute(_sessions.delete().where(mine))
-            return None
-        if now - row.last_used > TOUCH_SECONDS:
-            with self._store.begin() as connection:
-                connection.execute(_sessions.update().where(mine).values(last_used=now))
-        return _session(row)
+                connection.execute(_sessions.update().where(_sessions.c.hash == _hash(token)).values(last_used=now))
 
     def of(self, account: str) -> list[Session]:
         """An account's live sessions, newest first."""

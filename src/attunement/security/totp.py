@@ -69,11 +69,13 @@ class SecondFactors:
     def __init__(self, audit: AuditLog, cipher: Cipher, clock: Clock = utc_now) -> None:
         self._audit, self._store, self._cipher, self._clock = audit, audit.store, cipher, clock
 
-    def has(self, account: str) -> bool:
+    def has(self, account: str, connection: sa.Connection | None = None) -> bool:
         """Whether an account has a factor that was confirmed by a code."""
         query = sa.select(_factors.c.confirmed).where(_factors.c.account == account)
-        with self._store.snapshot() as connection:
+        if connection is not None:
             return bool(connection.execute(query).scalar())
+        with self._store.snapshot() as own:
+            return bool(own.execute(query).scalar())
 
     def enrol(self, account: Account, act: Act) -> Enrolment:
         """A new secret, which counts from the first code on. Raises `AccessError` where there is a confirmed one: what has

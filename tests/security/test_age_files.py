@@ -12,7 +12,14 @@ import pytest
 
 from attunement.errors import ConfigError, DataError, IntegrityError
 from attunement.security.age_files import (
-    IDENTITY_VARIABLE, encrypted_write, new_identity, open_file, read_bytes, read_jsonl, seal_file, use_identity,
+    IDENTITY_VARIABLE,
+    encrypted_write,
+    new_identity,
+    open_file,
+    read_bytes,
+    read_jsonl,
+    seal_file,
+    use_identity,
 )  # fmt: skip
 
 

@@ -43,10 +43,12 @@ def serve(
             f"{settings.serving.host} can be reached from other machines and there is no TLS: "
             "give --tls-cert and --tls-key, or --insecure-http behind a proxy that adds it"
         )
+    from attunement.security.age_files import use_identity
     from attunement.serving.app import create_app
     from attunement.serving.run import listen, run
     from attunement.serving.service import DeploymentService
 
+    use_identity(settings.security.age_identity)
     service = DeploymentService(settings)
     with listen(settings.serving.host, settings.serving.port) as socket:
         deployed = service.load_model(model)

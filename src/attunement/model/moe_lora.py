@@ -37,6 +37,7 @@ from attunement.model.checkpoint import (
 from attunement.model.experts import ExpertFeedForward, LoRALinear, Routing
 from attunement.model.sparse import SparseAdapters, sparse_blocks, with_own_experts
 from attunement.records import ModelConfig, from_dict, to_dict
+from attunement.security.age_files import is_encrypted, read_bytes
 
 FAMILIES = "the Llama, Mistral, Qwen2 or Qwen3 families, or a sparse one (Mixtral, Qwen3-MoE, OLMoE)"
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")

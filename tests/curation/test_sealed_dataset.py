@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from attunement.cli.main import app
 from attunement.errors import ConfigError
-from attunement.model.base import load_tokenizer, resolve_base
+from attunement.model.base import load_tokenizer
 from attunement.security.age_files import IDENTITY_VARIABLE, new_identity, read_jsonl
 from attunement.training.data import dataset_of, hash_of, load_examples
 
 LETTERS = Path(str(resources.files("attunement"))) / "samples" / "conversations" / "letters.csv"
 RUNNER = CliRunner()
+FAST = ("--set", "embedding.max_tokens=32")
 
 
 def attune(*arguments: object) -> str:
@@ -33,7 +34,7 @@ def test_a_sealed_dataset_is_read_by_all_who_have_the_identity(tmp_path: Path, m
     (tmp_path / "in" / "letters.csv").write_bytes(LETTERS.read_bytes())
     bad = RUNNER.invoke(app, ["data", "build", str(tmp_path / "in"), "--out", str(out), "--encrypt-to", "age1nonsense"])
     assert isinstance(bad.exception, ConfigError) and not out.exists()  # told before the work is done
-    attune("data", "build", tmp_path / "in", "--out", out, "--encrypt-to", recipient)
+    attune("data", "build", tmp_path / "in", "--out", out, "--encrypt-to", recipient, *FAST)
     assert not (out / "work").exists()
     with pytest.raises(ConfigError, match="is encrypted: say where"):
         list(read_jsonl(out / "train.jsonl"))
@@ -44,7 +45,7 @@ def test_a_sealed_dataset_is_read_by_all_who_have_the_identity(tmp_path: Path, m
     files = [p for p in out.rglob("*") if p.is_file()]
     assert said and not [(p, word) for p in files for word in said if word in p.read_bytes()]
     dataset = dataset_of(out)
-    assert len(load_examples(dataset.train, load_tokenizer(resolve_base("attunement-base")), 256)) == len(rows)
+    assert len(load_examples(dataset.train, load_tokenizer("attunement-base"), 256)) == len(rows)
     assert hash_of(dataset) == json.loads((out / "manifest.json").read_text())["dataset_sha256"]
     assert json.loads(attune("data", "trace", rows[0]["id"], "--out", out, "--json"))["outcome"] == "kept"
 
@@ -52,4 +53,3 @@ def test_a_sealed_dataset_is_read_by_all_who_have_the_identity(tmp_path: Path, m
     assert rows[0]["id"] not in {row["id"] for row in read_jsonl(out / "train.jsonl")}
     files = [p for p in out.rglob("*") if p.is_file()]
     assert not [(p, word) for p in files for word in said if word in p.read_bytes()]
-

@@ -40,11 +40,13 @@ def serve(
     settings = load_settings(recipe, [*(overrides or ()), *sets]).settings
     serving = settings.serving
     _check_tls(settings, insecure_http)
+    from attunement.security.age_files import use_identity
     from attunement.serving.app import create_app
     from attunement.serving.guard import Guard
     from attunement.serving.run import listen, run
     from attunement.serving.service import DeploymentService
 
+    use_identity(settings.security.age_identity)
     with asked(settings) as access, listen(serving.host, serving.port) as socket:
         service = DeploymentService(settings)
         deployed = service.load_model(model)

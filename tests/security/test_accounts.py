@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,21 +269,23 @@ def test_what_a_browser_calls_itself_stays_one_short_line() -> None:
 def test_a_key_is_shown_once_expires_overlaps_and_ends(access: Access, clock: SetClock) -> None:
     shown = access.keys.create("form", ["inference:create"], ACT, days=10)
     assert FORM.fullmatch(shown)
-    principal = access.by_key(shown) or pytest.fail("no principal")
+    principal = access.by_key(shown, ACT) or pytest.fail("no principal")
     assert principal.roles == {Role.SERVICE} and principal.scopes == {"inference:create"}
     wrong = shown[:-1] + ("A" if shown[-1] != "A" else "B")
     for other in (wrong, shown[len(START) :], "", "attn_", shown + "x", f"{START}{'a' * 12}_{shown[-43:]}"):
-        assert access.by_key(other) is None
+        assert access.by_key(other, ACT) is None
     clock.forward(days=9)
     new = access.keys.rotate("form", ACT, overlap_hours=2)
-    assert access.by_key(shown) and access.by_key(new)
+    assert access.by_key(shown, ACT) and access.by_key(new, ACT)
     clock.forward(hours=3)
-    assert access.by_key(shown) is None and access.by_key(new)
+    assert access.by_key(shown, ACT) is None and access.by_key(new, ACT)
     assert [k.status for k in access.keys.all()] == ["live", "expired"] and access.keys.all()[0].last_used
-    assert access.keys.revoke(new.split("_")[1], ACT) == 1 and access.by_key(new) is None
+    assert access.keys.revoke(new.split("_")[1], ACT) == 1 and access.by_key(new, ACT) is None
     with pytest.raises(DataError, match="no key or service"):
         access.keys.revoke("nothing", ACT)
-    assert [a.split(":")[1] for _, a, _ in recorded(access)] == ["create", "rotate", "revoke"]
+    told = [(a.split(":")[1], o) for _, a, o in recorded(access)]
+    assert [a for a, o in told if o == "done"] == ["create", "rotate", "revoke"]
+    assert told.count(("use", "refused")) == 4, "a wrong secret twice, an expired and a revoked one"
 
 
 def test_scopes_are_of_the_table(access: Access) -> None:
@@ -384,3 +387,15 @@ def test_the_command_line_goes_through_the_table(access: Access, monkeypatch: py
     monkeypatch.setattr("getpass.getuser", lambda: "o'brien\nroot")
     assert local_operator().id == "os:o_brien_root"
     assert replace(ACT, actor=local_operator().id)
+
+
+def test_a_crowd_that_signs_in_does_not_take_every_thread(access: Access) -> None:
+    from attunement.security.passwords import MOST_WAITING
+
+    passwords, account = access.accounts.passwords, person(access, "ada", Role.REVIEWER)
+    with ExitStack() as taken:
+        for _ in range(MOST_WAITING):
+            taken.enter_context(passwords.turn())
+        for _ in range(10):
+            assert refused(access, "ada", PASSWORD).after_seconds == 1.0
+    assert access.accounts.verify("ada", PASSWORD, ACT).id == account, "and it was not counted as a failure"

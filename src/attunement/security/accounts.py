@@ -216,6 +216,10 @@ class Accounts:
 
         A name that there is not takes the same steps, and so the same time, as one that there is.
         """
+        with self.passwords.turn():
+            return self._verify(name, password, act)
+
+    def _verify(self, name: str, password: str, act: Act) -> Account:
         name, now = _normal(name), self._now()
         with self._audit.begin() as connection:
             throttle.sweep(connection, now)

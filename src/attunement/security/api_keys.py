@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from attunement.config import AccessSettings
 from attunement.errors import DataError
 from attunement.security.accounts import NAME, new_id
-from attunement.security.acting import Act
+from attunement.security.acting import REFUSED, Act
 from attunement.security.audit import AuditLog, Entry
 from attunement.security.clock import Clock, utc_now
 from attunement.security.permissions import GRANTS, Role
@@ -123,18 +123,24 @@ class ApiKeys:
             rows = connection.execute(query.order_by(_services.c.name, _keys.c.created.desc())).all()
         return [self._key(row) for row in rows]
 
-    def find(self, shown: str) -> Key | None:
-        """The live key that was shown, None for any other. The time it takes tells nothing of the secret."""
+    def find(self, shown: str, act: Act) -> Key | None:
+        """The live key that was shown, None for any other. The time it takes tells nothing of the secret.
+
+        What was a key once, or begins like one, is on record: somebody has an old key, or half of one.
+        """
         parts = FORM.fullmatch(shown)
         if parts is None:
             return None
         query = sa.select(_keys, _services.c.name, _services.c.scopes).join(_services).where(_keys.c.prefix == parts[1])
         with self._store.snapshot() as connection:
             row = connection.execute(query).first()
-        if not hmac.compare_digest(row.hash if row else "0" * 64, _hash(shown)) or row is None:
+        right = hmac.compare_digest(row.hash if row else "0" * 64, _hash(shown))
+        if row is None:
             return None
         key, now = self._key(row), self._now()
-        if key.status != "live":
+        if not right or key.status != "live":
+            with self._audit.begin() as connection:
+                self._audit.append(connection, Entry(key.service, "service_keys:use", outcome=REFUSED, request=act.request))
             return None
         if now - (key.last_used or 0) > TOUCH_SECONDS:
             with self._store.begin() as connection:

@@ -58,9 +58,9 @@ class Access:
         self.sessions.used(token, session)
         return Principal(account.id, account.name, account.roles, clients, pending=pending), session
 
-    def by_key(self, shown: str) -> Principal | None:
+    def by_key(self, shown: str, act: Act) -> Principal | None:
         """The service whose live key was shown."""
-        key = self.keys.find(shown)
+        key = self.keys.find(shown, act)
         return Principal(key.service, key.name, frozenset({Role.SERVICE}), scopes=key.scopes) if key else None
 
     def must_confirm(self, account: Account, connection: sa.Connection | None = None) -> bool:

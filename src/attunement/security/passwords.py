@@ -10,13 +10,14 @@ import re
 import secrets
 import threading
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from attunement.config import AccessSettings
-from attunement.errors import DataError
+from attunement.errors import AccessError, DataError
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
@@ -25,8 +26,9 @@ MOST_CHARACTERS = 256
 """Longer ones are refused, not cut: NIST asks for at least 64, and the time of hashing must have a limit."""
 LEAST_OF_ITS_OWN = 8
 """Characters that must remain without common words, runs and repetitions: what NIST asks of a password beside another factor."""
-AT_ONCE = 4
-"""Hashes computed at the same time: each takes 64 MiB, and signing in is open to everybody."""
+AT_ONCE, MOST_WAITING = 4, 12
+"""Hashes computed at the same time, and sign-ins under way: each hash takes 64 MiB, each that waits one of the server's 40
+threads, and signing in is open to everybody."""
 _LEET = str.maketrans("0134578@$!", "oieastbasi")
 _RUNS = ("abcdefghijklmnopqrstuvwxyz", "01234567890", "qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertzuiop", "azertyuiop")
 _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZabcdefghjkmnpqrstuvwxyz23456789"
@@ -42,8 +44,18 @@ class Passwords:
 
     def __init__(self, settings: AccessSettings) -> None:
         self._settings = settings
-        self._slots = threading.BoundedSemaphore(AT_ONCE)
+        self._slots, self._seats = threading.BoundedSemaphore(AT_ONCE), threading.BoundedSemaphore(MOST_WAITING)
         self._dummy = ""
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A place among those who sign in now. Raises `AccessError` when all are taken."""
+        if not self._seats.acquire(blocking=False):
+            raise AccessError("wait", "too many sign in at this moment: try again", 1.0)
+        try:
+            yield
+        finally:
+            self._seats.release()
 
     def hash(self, password: str) -> str:
         """An argon2id hash with its parameters and a salt of its own."""

@@ -38,7 +38,8 @@ E = TypeVar("E", bound=Callable[..., Any])
 
 def needs(action: str) -> Callable[[E], E]:
     """Says which action of the table a route is; stands below the route's own decorator."""
-    assert action in ACTIONS, f"{action} is no action of attunement.security.permissions"
+    if action not in ACTIONS:
+        raise RuntimeError(f"{action} is no action of attunement.security.permissions")
 
     def mark(endpoint: E) -> E:
         setattr(endpoint, ACTION, action)
@@ -128,7 +129,7 @@ class Guard:
         shown, cookie = request.headers.get("authorization", ""), request.cookies.get(self.cookie, "")
         if shown:
             kind, _, key = shown.partition(" ")
-            principal = self.access.by_key(key.strip()) if kind.casefold() == "bearer" else None
+            principal = self.access.by_key(key.strip(), act) if kind.casefold() == "bearer" else None
             if principal is None:
                 self._rate.take(f"address:{act.address}")
                 raise AccessError("credentials", "the API key is unknown, expired or revoked")

@@ -128,7 +128,7 @@ def test_shredded_keys_leave_the_file(ring: KeyRing, tmp_path: Path) -> None:
         ring.key_for(f"c-{number}")
     wrapped = {row["subject"]: bytes(row["wrapped"]) for row in ring.rows()}
     gone = [f"c-{number}" for number in range(10)]
-    assert all([ring.shred(subject) for subject in gone])
+    assert all(ring.shred(subject) for subject in gone)
     bytes_left = b"".join(p.read_bytes() for p in tmp_path.glob("keys.db*"))
     assert [s for s, w in wrapped.items() if w[20:40] not in bytes_left] == gone
 

@@ -33,7 +33,7 @@ from attunement.security.master_key import FileMasterKey
 from attunement.storage.sql import Store, metadata
 
 GOALS = {"inserts_per_second": 1000, "verified_per_second": 50_000}
-CLIENTS, VERIFIED, THREADS = 200, 200_000, 64
+CLIENTS, VERIFIED, THREADS = 200, 60_000, 64
 TABLE = "bench_session_logs"
 logs = sa.Table(
     TABLE,
@@ -53,10 +53,17 @@ def values(number: int) -> dict[str, Any]:
     }
 
 
-def rate(count: int, work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return round(count / (time.perf_counter() - started), 1)
+def rate(count: int, work: Callable[[], object], tries: int = 1) -> dict[str, float]:
+    """The best of `tries`: how many a second, and the microseconds of this process's own processor time for each.
+
+    On a machine that others load, the second tells what the first would be on a free one (the server's share comes on top).
+    """
+    found = []
+    for _ in range(tries):
+        started, cpu = time.perf_counter(), time.process_time()
+        work()
+        found.append((count / (time.perf_counter() - started), 1e6 * (time.process_time() - cpu) / count))
+    return {"per_second": round(max(f[0] for f in found), 1), "own_cpu_us_each": round(min(f[1] for f in found), 1)}
 
 
 class Writing:
@@ -118,10 +125,10 @@ def measure_store(store: Store, ring: KeyRing, folder: Path, kind: str) -> dict[
     writing.batches(500)  # warm
     figures: dict[str, Any] = {
         "commit_alone_ms": round(1000 * commit_seconds(store), 3),
-        "inserts_per_second": {
-            "one_caller_each_committed": rate(500, lambda: writing.alone(500)),
-            f"{THREADS}_threads_grouped_commits": max(rate(6000, lambda: writing.grouped(6000)) for _ in range(2)),
-            "hundred_a_transaction": rate(5000, lambda: writing.batches(5000)),
+        "inserts": {
+            "one_caller_each_committed": rate(200, lambda: writing.alone(200)),
+            f"{THREADS}_threads_grouped_commits": rate(3000, lambda: writing.grouped(3000), 3),
+            "hundred_a_transaction": rate(3000, lambda: writing.batches(3000), 3),
         },
     }
     with store.begin() as connection:
@@ -132,25 +139,21 @@ def measure_store(store: Store, ring: KeyRing, folder: Path, kind: str) -> dict[
                 connection,
                 *(Entry("u-1", "client.read", f"c-{n % CLIENTS}", request=f"r-{n}") for n in range(start, start + 5000)),
             )
-    runs = []
-    for _ in range(3):
-        started = time.perf_counter()
-        verdict = log.verify()
-        assert verdict.whole
-        runs.append(verdict.records / (time.perf_counter() - started))
-    figures["verified_per_second"] = {"records": verdict.records, "best_of_3": round(max(runs)), "each": [round(r) for r in runs]}
+    verdict = log.verify()
+    assert verdict.whole
+    figures["verified"] = {"records": verdict.records, **rate(verdict.records, log.verify, 3)}
     return figures
 
 
-def measure_fields(ring: KeyRing, count: int = 5000) -> dict[str, float]:
+def measure_fields(ring: KeyRing, count: int = 5000) -> dict[str, Any]:
     cipher = FieldCipher(ring)
     plain = [values(n) for n in range(count)]
     closed = [cipher.encrypt_row(TABLE, str(n), f"c-{n % CLIENTS}", v) for n, v in enumerate(plain)]
     return {
-        "encrypted_fields_per_second": rate(
+        "encrypted_fields": rate(
             3 * count, lambda: [cipher.encrypt_row(TABLE, str(n), f"c-{n % CLIENTS}", v) for n, v in enumerate(plain)]
         ),
-        "decrypted_fields_per_second": rate(
+        "decrypted_fields": rate(
             3 * count, lambda: [cipher.decrypt_row(TABLE, str(n), f"c-{n % CLIENTS}", v) for n, v in enumerate(closed)]
         ),
     }

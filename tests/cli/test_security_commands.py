@@ -95,3 +95,5 @@ def test_a_passphrase_comes_from_a_variable(tmp_path: Path, monkeypatch: pytest.
     attune(*create)
     assert "whole: sqlite" in attune("backup", "verify", tmp_path / "a.backup", "--passphrase-variable", "OUR_PASSPHRASE")
     assert "opens by a passphrase" in refused("backup", "verify", tmp_path / "a.backup")
+    monkeypatch.setenv("OUR_PASSPHRASE", "wrong")
+    assert "does not open" in refused("backup", "verify", tmp_path / "a.backup", "--passphrase-variable", "OUR_PASSPHRASE")

@@ -122,6 +122,17 @@ def test_what_is_shredded_never_comes_back(ring: KeyRing) -> None:
     assert [subject for subject, _ in ring.ledger()] == ["c-1", "c-never-seen"]
 
 
+def test_shredded_keys_leave_the_file(ring: KeyRing, tmp_path: Path) -> None:
+    """Some of many, so that pages are left with free space in them, in which SQLite would keep what stood there."""
+    for number in range(30):
+        ring.key_for(f"c-{number}")
+    wrapped = {row["subject"]: bytes(row["wrapped"]) for row in ring.rows()}
+    gone = [f"c-{number}" for number in range(10)]
+    assert all(ring.shred(subject) for subject in gone)
+    bytes_left = b"".join(p.read_bytes() for p in tmp_path.glob("keys.db*"))
+    assert [s for s, w in wrapped.items() if w[20:40] not in bytes_left] == gone
+
+
 def test_rotation_goes_on_where_it_stopped_while_others_write(
     ring: KeyRing, master: FileMasterKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,12 +66,12 @@ def rotate(by: Actor, recipe: Recipe = None, overrides: Overrides = None, as_jso
 
     from attunement.security.vault import Vault
 
-    vault = Vault.open(load_settings(recipe, overrides or ()).settings)
-    errors = Console(stderr=True, highlight=False)
-    with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
+    settings, errors = load_settings(recipe, overrides or ()).settings, Console(stderr=True, highlight=False)
+    bar = Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal)
+    with Vault.open(settings) as vault, bar:
         task = bar.add_task("rotate")
         count = vault.rotate(actor=by, progress=lambda done, total: bar.update(task, completed=done, total=total))
-    told = {"re_wrapped": count, "master_key": vault.ring.master.key_id}
+        told = {"re_wrapped": count, "master_key": vault.ring.master.key_id}
     typer.echo(
         json.dumps(told) if as_json else f"{count:,} data keys wrapped by the master key {told['master_key']}: renew its copy"
     )
@@ -93,7 +93,8 @@ def shred(
 
     if not confirmed:
         typer.confirm(f"Destroy the key of {client} for good?", abort=True)
-    gone = Vault.open(load_settings(recipe, overrides or ()).settings).shred(client, actor=by)
+    with Vault.open(load_settings(recipe, overrides or ()).settings) as vault:
+        gone = vault.shred(client, actor=by)
     typer.echo(f"the key of {client} is destroyed")
     if not gone:
         typer.echo("the key store's log may hold it, wrapped, for a while: attune keys rotate  closes that for good", err=True)

@@ -19,7 +19,7 @@ from typing import IO, Any
 import pyrage
 
 from attunement.errors import ConfigError, DataError, IntegrityError
-from attunement.security.private_files import read_private, wipe, write_private
+from attunement.security.private_files import read_private, wiping_former, write_private
 from attunement.storage.files import atomic_write
 
 IDENTITY_VARIABLE = "ATTUNE_SECURITY__AGE_IDENTITY"
@@ -123,7 +123,7 @@ class _Decrypting(io.RawIOBase):
                 except BaseException as error:
                     self._failed.append(error)
 
-        self._thread = threading.Thread(target=work, name="age-decrypt")
+        self._thread = threading.Thread(target=work, name="age-decrypt", daemon=True)
         self._thread.start()
 
     def readable(self) -> bool:
@@ -184,16 +184,9 @@ def read_jsonl(path: Path, identity: Path | None = None) -> Iterator[Any]:
 
 def seal_file(path: Path, recipients: Sequence[str]) -> None:
     """Puts the encrypted form of a file in its place, under its name (it is known by its first line), and wipes the plain one."""
-    plain = path.with_name(f".{path.name}.plain")
-    path.rename(plain)
-    try:
-        with open(plain, "rb") as source, encrypted_write(path, recipients) as target:
-            while part := source.read(1 << 20):
-                target.write(part)
-    except BaseException:
-        plain.rename(path)
-        raise
-    wipe(plain)
+    with wiping_former(path), open(path, "rb") as source, encrypted_write(path, recipients) as target:
+        while part := source.read(1 << 20):
+            target.write(part)
 
 
 def _as_ours(error: BaseException, told: str) -> Exception:

@@ -252,8 +252,11 @@ def _reading(path: Path, ring: KeyRing, opener: Opener) -> Iterator[tuple[Facts,
         source.sha.update(first)
         try:
             facts = Facts(**json.loads(source.line()))
+            ours = isinstance(facts.tables, dict) and isinstance(facts.schema, int)
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} is no backup of attunement") from error
+        if not ours:
+            raise DataError(f"{path} is no backup of attunement")
         if facts.schema > SCHEMA_VERSION:
             raise DataError(f"{path} was written by a newer attunement: upgrade this one")
         yield facts, source
@@ -262,7 +265,10 @@ def _reading(path: Path, ring: KeyRing, opener: Opener) -> Iterator[tuple[Facts,
 def _pieces(facts: Facts, source: _Hashing) -> Iterator[bytes]:
     """The store's bytes up to the last line."""
     if facts.kind == "sqlite":
-        left = int(source.line())
+        size = source.line().strip()
+        if not size.isdigit() or len(size) > 18:
+            raise IntegrityError("the backup does not say how large its store is")
+        left = int(size)
         while left:
             part = source.read(min(PIECE, left))
             if not part:
@@ -279,13 +285,17 @@ def _pieces(facts: Facts, source: _Hashing) -> Iterator[bytes]:
 def _checked_tail(facts: Facts, source: _Hashing, ring: KeyRing, path: Path) -> Facts:
     """Holds what was read against the last line; whether a master key that is here sealed it is told."""
     digest = source.sha.digest()
-    tail = json.loads(source.line(counted=False))
+    try:
+        tail = json.loads(source.line(counted=False))
+        told, seal, master_id = str(tail["sha256"]), base64.b64decode(tail["seal"]), str(tail["master_id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} has no last line of ours") from error
     if source.read(1):
         raise IntegrityError(f"{path} goes on after its end")
-    if tail["sha256"] != digest.hex():
+    if told != digest.hex():
         raise IntegrityError(f"{path} is damaged: its checksum differs")
     try:
-        sealed = ring.master.unwrap(base64.b64decode(tail["seal"]), ABOUT_SEAL, tail["master_id"]) == digest
+        sealed = ring.master.unwrap(seal, ABOUT_SEAL, master_id) == digest
     except ConfigError:  # by a master key of before
         return Facts(**{**facts.__dict__, "sha256": digest.hex()})
     if not sealed:

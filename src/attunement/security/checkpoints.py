@@ -56,6 +56,12 @@ class Checkpoints:
         with self._lock:
             self._since += records
 
+    @property
+    def pending(self) -> int:
+        """How many records this process wrote since its last checkpoint."""
+        with self._lock:
+            return self._since
+
     def due(self, now: datetime) -> bool:
         """Whether enough records, or enough time with at least one, went by since the last checkpoint of this process."""
         with self._lock:

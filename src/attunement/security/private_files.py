@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from attunement.errors import ConfigError
@@ -36,10 +38,16 @@ def read_private(path: Path, what: str) -> bytes:
 
 def write_private(path: Path, content: bytes) -> None:
     """`content` in the place of `path`, which only the owner may read; what was there before is wiped."""
+    with wiping_former(path), atomic_write(path, binary=True, private=True) as file:
+        file.write(content)
+
+
+@contextmanager
+def wiping_former(path: Path) -> Iterator[None]:
+    """Wipes what `path` was when the block began, once the block has put something else in its place without an error."""
     before = _open_for_wiping(path)
     try:
-        with atomic_write(path, binary=True, private=True) as file:
-            file.write(content)
+        yield
         if before is not None:
             _wipe(before)
     finally:

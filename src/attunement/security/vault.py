@@ -114,5 +114,14 @@ class Vault:
             ) from error
 
     def close(self) -> None:
+        """Signs a checkpoint over what was recorded since the last, and lets go of the stores."""
+        if self.audit.checkpoints is not None and self.audit.checkpoints.pending:
+            self.audit.checkpoint()
         self.store.close()
         self.ring.store.close()
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -245,7 +245,7 @@ def test_a_key_of_a_program(access: Access, address: str) -> None:
 
 
 def test_too_many_requests_of_one_caller(access: Access, home: Path) -> None:
-    with guarded(access, settings_for(home, "serving.requests_per_minute=60")) as address, browser(address) as client:
+    with guarded(access, settings_for(home, "serving.requests_per_minute=1")) as address, browser(address) as client:
         answers = [client.get("/api/v1/health") for _ in range(25)]
         assert [a.status_code for a in answers[:20]] == [503] * 20  # no model
         assert answers[-1].status_code == 429 and int(answers[-1].headers["Retry-After"]) >= 1

@@ -10,7 +10,25 @@ from rich.console import Console
 from rich.markup import escape
 
 from attunement import __version__
-from attunement.cli import chat, config, data, demo, evaluate, export, generate, knowledge, quality, review, serve, train, voice
+from attunement.cli import (
+    accounts,
+    audit,
+    backup,
+    chat,
+    config,
+    data,
+    demo,
+    evaluate,
+    export,
+    generate,
+    keys,
+    knowledge,
+    quality,
+    review,
+    serve,
+    train,
+    voice,
+)
 from attunement.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -29,6 +47,10 @@ app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(voice.app, name="voice")
 app.add_typer(review.app, name="review")
 app.add_typer(generate.app, name="generate")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
+app.add_typer(backup.app, name="backup")
 app.add_typer(config.app, name="config")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
@@ -36,7 +58,7 @@ app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
 RESUMABLE = {
-    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("voice", "ingest"), ("train", "run"), ("train", "resume"), ("demo",),
+    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("voice", "ingest"), ("train", "run"), ("train", "resume"), ("demo",), ("keys", "rotate"),
 }  # fmt: skip
 """The long commands of which an interruption loses next to nothing; the user is told so."""
 

@@ -76,7 +76,7 @@ class Writing:
         client = f"c-{number % CLIENTS}"
         closed = self.cipher.encrypt_row(TABLE, f"s-{number}", client, values(number))
         row = {"id": f"s-{number}", "client": client, "at": "2026-11-27T09:00:00.000000Z", **closed}
-        return row, Entry("u-clinician", "session_log.create", client, request=f"r-{number}")
+        return row, Entry("u-clinician", "session_log:create", client, request=f"r-{number}")
 
     def take(self, count: int) -> range:
         self.number += count
@@ -137,7 +137,7 @@ def measure_store(store: Store, ring: KeyRing, folder: Path, kind: str) -> dict[
         with log.begin() as connection:
             log.append(
                 connection,
-                *(Entry("u-1", "client.read", f"c-{n % CLIENTS}", request=f"r-{n}") for n in range(start, start + 5000)),
+                *(Entry("u-1", "client:read", f"c-{n % CLIENTS}", request=f"r-{n}") for n in range(start, start + 5000)),
             )
     verdict = log.verify()
     assert verdict.whole

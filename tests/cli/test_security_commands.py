@@ -66,7 +66,7 @@ def test_the_life_of_a_store(home: Path, tmp_path: Path) -> None:
     assert json.loads(restored)["sealed"] is True
     assert len(list(home.glob("audit-checkpoints.jsonl.until-*"))) == 1
     rows = [json.loads(line) for line in attune("audit", "export").splitlines()]
-    assert [row["action"] for row in rows] == ["key.shred", "key.rotate", "backup.restore"]
+    assert [row["action"] for row in rows] == ["keys:shred", "keys:rotate", "backup:restore"]
     assert json.loads(attune("keys", "status", "--json"))["shredded"] == 1
     assert attune("audit", "verify").startswith("3 records, whole")
 

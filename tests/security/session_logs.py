@@ -33,7 +33,7 @@ def write(vault: Vault, number: int, client: str) -> None:
     closed = vault.cipher.encrypt_row(NAME, str(number), client, TOLD[client])
     with vault.audit.begin() as connection:
         connection.execute(logs.insert().values(id=number, client=client, at="2026-11-27T09:00:00.000000Z", **closed))
-        vault.audit.append(connection, Entry("u-ann", "session_log.create", client))
+        vault.audit.append(connection, Entry("u-ann", "session_log:create", client))
 
 
 def read(vault: Vault, client: str) -> list[dict[str, Any]]:

@@ -182,7 +182,7 @@ def test_lines_forged_in_logs(access: Access, mallory: httpx.Client, caplog: pyt
     ours = [r.getMessage() for r in caplog.records if r.name.startswith(("attunement", "uvicorn"))]
     assert not any("\n" in m or "\r" in m or "SECRET" in m for m in ours)
     for record in access.audit.records():
-        line = " ".join((record.actor, record.action, record.client, record.outcome, record.request))
+        line = " ".join((record.actor, record.action, record.target, record.client, record.outcome, record.request))
         assert line.isascii() and line.isprintable() and "root1" not in line
     assert all(s["agent"].isprintable() for s in mallory.get(f"{AUTH}/sessions").json())
     assert access.audit.verify().whole

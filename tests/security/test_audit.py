@@ -38,7 +38,7 @@ def log(store: Store, ring: KeyRing, tmp_path: Path) -> AuditLog:
     made = AuditLog(store, points, clock=SetClock())
     for n in range(30):
         with made.begin() as connection:
-            made.append(connection, Entry("u-ann" if n % 2 else "u-bo", "client.read", f"c-{n % 3}", request=f"r-{n}"))
+            made.append(connection, Entry("u-ann" if n % 2 else "u-bo", "client:read", f"c-{n % 3}", request=f"r-{n}"))
     made.checkpoint()
     return made
 
@@ -68,7 +68,7 @@ def rehash(store: Store, start: int) -> list[str]:
         rows = connection.execute(sa.text("select * from audit_records order by number")).all()
     out, before = [], rows[start - 2].hash
     for row in rows[start - 1 :]:
-        words = (row.number, row.at, row.actor, row.action, row.client, row.outcome, row.request, before)
+        words = (row.number, row.at, row.actor, row.action, row.target, row.client, row.outcome, row.request, before)
         digest = record_hash(*words)
         out.append(f"update audit_records set before = '{before}', hash = '{digest}' where number = {row.number}")
         before = digest
@@ -120,7 +120,7 @@ def test_a_record_put_before_another_is_found(log: AuditLog) -> None:
     with log.store.begin() as connection:
         row = connection.execute(sa.text("select * from audit_records where number = 9")).one()
     other = "0" * 64
-    words = (row.number, row.at, row.actor, row.action, row.client, row.outcome, row.request, other)
+    words = (row.number, row.at, row.actor, row.action, row.target, row.client, row.outcome, row.request, other)
     unguarded(log.store, f"update audit_records set before = '{other}', hash = '{record_hash(*words)}' where number = 9")
     assert (log.verify().reason, log.verify().first_bad) == ("reordered", 9)
 
@@ -142,7 +142,7 @@ def test_checkpoints_cannot_be_forged(log: AuditLog) -> None:
         "update audit_records set actor = 'x' where number = 3",
         "delete from audit_records where number = 30",
         "truncate audit_records",
-        "insert or replace into audit_records select number, at, 'x', action, client, outcome, request, before, hash"
+        "insert or replace into audit_records select number, at, 'x', action, target, client, outcome, request, before, hash"
         " from audit_records where number = 3",
     ],
 )
@@ -163,29 +163,29 @@ def test_a_missing_guard_is_told(log: AuditLog) -> None:
 
 def test_the_record_stands_or_falls_with_the_thing(log: AuditLog) -> None:
     with pytest.raises(RuntimeError), log.begin() as connection:
-        log.append(connection, Entry("u-ann", "client.delete", "c-1"))
+        log.append(connection, Entry("u-ann", "client:delete", "c-1"))
         raise RuntimeError
     with log.begin() as connection:
-        log.append(connection, Entry("u-ann", "client.read", "c-1"))
+        log.append(connection, Entry("u-ann", "client:read", "c-1"))
         with pytest.raises(RuntimeError), connection.begin_nested():
-            log.append(connection, Entry("u-ann", "client.delete", "c-1"))
+            log.append(connection, Entry("u-ann", "client:delete", "c-1"))
             raise RuntimeError
-        log.append(connection, Entry("u-ann", "client.read", "c-2"))
+        log.append(connection, Entry("u-ann", "client:read", "c-2"))
     assert log.verify().records == 32 and log.verify().whole
-    assert not list(log.records(action="client.delete"))
+    assert not list(log.records(action="client:delete"))
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"actor": "Ann Smith"}, {"actor": "u\nroot"}, {"actor": ""}, {"actor": "u" * 65}, {"action": "She cried"}, {"action": "read"},
+        {"actor": "Ann Smith"}, {"actor": "u\nroot"}, {"actor": ""}, {"actor": "u" * 65}, {"action": "She cried"}, {"action": "read"}, {"action": "client.read"}, {"action": "accounts:give_clinician:a01"}, {"target": "Ann Smith"},
         {"client": "c-1\r\n2026 forged"}, {"client": "c\x00"}, {"client": "ann@example.org"}, {"outcome": "ok"}, {"request": "r 1"},
         {"actor": "u-1\n"}, {"client": "ｃ-1"},
     ],
 )  # fmt: skip
 def test_no_words_get_in(wrong: dict[str, str]) -> None:
     with pytest.raises(DataError) as told:
-        Entry(**{"actor": "u-1", "action": "client.read", **wrong})
+        Entry(**{"actor": "u-1", "action": "client:read", **wrong})
     assert not any(value and value in str(told.value) for value in wrong.values() if value != "read")
 
 
@@ -197,7 +197,7 @@ def test_records_are_found_and_exported(log: AuditLog) -> None:
     assert len(early) + len(late) == 30 and early and late
     rows = [json.loads(line) for line in log.export(client="c-2", actor="u-bo")]
     assert rows and all((r["client"], r["actor"]) == ("c-2", "u-bo") for r in rows)
-    assert list(rows[0]) == ["number", "at", "actor", "action", "client", "outcome", "request", "before", "hash"]
+    assert list(rows[0]) == ["number", "at", "actor", "action", "target", "client", "outcome", "request", "before", "hash"]
 
 
 def _write_many(url: str, actor: str, count: int) -> None:
@@ -205,7 +205,7 @@ def _write_many(url: str, actor: str, count: int) -> None:
     log = AuditLog(store)
     for n in range(count):
         with log.begin() as connection:
-            log.append(connection, Entry(actor, "client.read", request=f"r-{n}"))
+            log.append(connection, Entry(actor, "client:read", request=f"r-{n}"))
     store.close()
 
 
@@ -230,7 +230,7 @@ def test_grouped_writes_fail_alone(store: Store, tmp_path: Path) -> None:
 
     def write(number: int) -> Exception | None:
         try:
-            group.write([(table, {"id": number % 20})], Entry("u-1", "thing.create"))
+            group.write([(table, {"id": number % 20})], Entry("u-1", "thing:create"))
         except sa.exc.IntegrityError as error:
             return error
         return None

@@ -71,7 +71,7 @@ def test_what_a_thief_finds(vault: Vault, request: pytest.FixtureRequest) -> Non
     vault.write_escrow()
     words = [b"Ann slept", b"flood", b"hopeless-zq", b"bakery", b"calmer-zq"]
     all_files = files(vault, request)
-    assert holding(all_files, b"session_log.create")  # the search finds what is there in the clear
+    assert holding(all_files, b"session_log:create")  # the search finds what is there in the clear
     assert not holding(all_files, *words)
     wrapped = {row["subject"]: bytes(row["wrapped"]) for row in vault.ring.rows()}
     key_files = [p for p in home.iterdir() if p.name.startswith("keys.db")]
@@ -89,7 +89,7 @@ def test_what_a_thief_finds(vault: Vault, request: pytest.FixtureRequest) -> Non
     with pytest.raises(ShreddedError):
         session_logs.read(vault, "c-1")
     assert session_logs.read(vault, "c-2")[0] == session_logs.TOLD["c-2"]
-    assert [r.client for r in vault.audit.records(action="key.shred")] == ["c-1"]
+    assert [r.client for r in vault.audit.records(action="keys:shred")] == ["c-1"]
 
 
 @pytest.mark.parametrize("vault", ["sqlite"], indirect=True)  # the keys lie in the same place, whatever the data lie in
@@ -127,6 +127,6 @@ def test_a_ciphertext_moved_in_the_database_does_not_open(vault: Vault) -> None:
     with vault.store.begin() as connection:
         stolen = connection.execute(sa.select(logs.c.summary).where(logs.c.id == 1)).scalar_one()
         connection.execute(logs.update().where(logs.c.id == 3).values(summary=stolen))
-        vault.audit.append(connection, Entry("u-ann", "session_log.update", "c-1"))
+        vault.audit.append(connection, Entry("u-ann", "session_log:update", "c-1"))
     with pytest.raises(IntegrityError, match="moved there from elsewhere"):
         session_logs.read(vault, "c-1")

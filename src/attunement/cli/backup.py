@@ -51,7 +51,7 @@ def create(
         facts = create_backup(vault.store, vault.ring, path, _opener(settings, passphrase_variable, encrypt_to or ()))
         vault.write_escrow()  # after the data: each key that they need is in it
         with vault.audit.begin() as connection:
-            vault.audit.append(connection, Entry(by, "backup.create"))
+            vault.audit.append(connection, Entry(by, "backup:create"))
     if settings.security.escrow is None:
         typer.echo("the data keys are in no backup: set security.escrow, or keep  attune keys escrow FILE  beside it", err=True)
     _tell(facts, as_json, f"written to {path}")
@@ -110,7 +110,7 @@ def restore(
         if points is not None and (aside := points.set_aside(utc_now())):
             typer.echo(f"the signed checkpoints of before are kept in {aside}: they say how far the audit log had come", err=True)
         with vault.audit.begin() as connection:
-            vault.audit.append(connection, Entry(by, "backup.restore"))
+            vault.audit.append(connection, Entry(by, "backup:restore"))
     _tell(facts, as_json, "restored")
 
 

@@ -265,8 +265,7 @@ class Accounts:
         return self._clock().timestamp()
 
     def _record(self, connection: sa.Connection, act: Act, action: str, account: str, client: str = "") -> None:
-        """The code ends with the account that it was done to: `accounts:disable:a0123456789abcde`."""
-        self._audit.append(connection, Entry(actor=act.actor, action=f"{action}:{account}", client=client, request=act.request))
+        self._audit.append(connection, Entry(act.actor, action, client, request=act.request, target=account))
 
     def _record_roles(
         self, connection: sa.Connection, act: Act, account: str, before: frozenset[Role], after: frozenset[Role]
@@ -313,7 +312,7 @@ class Accounts:
 
 
 def new_id(kind: str) -> str:
-    """A random id of 16 letters and digits that begins with `kind`, one letter: it fits into an audit record's code."""
+    """A random id of 16 letters and digits that begins with `kind`, one letter: it fits into an audit record."""
     return kind + secrets.token_hex(8)[:15]
 
 

@@ -167,7 +167,7 @@ class ApiKeys:
         return str(found)
 
     def _record(self, connection: sa.Connection, act: Act, what: str, service: str) -> None:
-        self._audit.append(connection, Entry(actor=act.actor, action=f"service_keys:{what}:{service}", request=act.request))
+        self._audit.append(connection, Entry(act.actor, f"service_keys:{what}", request=act.request, target=service))
 
     def _key(self, row: sa.Row[Any]) -> Key:
         status = "revoked" if row.revoked is not None else "expired" if row.expires <= self._now() else "live"

@@ -38,6 +38,7 @@ _records = sa.Table(
     sa.Column("at", sa.String(27), nullable=False),
     sa.Column("actor", sa.String(64), nullable=False),
     sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("target", sa.String(64), nullable=False),
     sa.Column("client", sa.String(64), nullable=False),
     sa.Column("outcome", sa.String(8), nullable=False),
     sa.Column("request", sa.String(64), nullable=False),
@@ -66,17 +67,23 @@ for _dialect, _statements in (("sqlite", _SQLITE_TRIGGERS), ("postgresql", _POST
 
 @dataclass(frozen=True)
 class Entry:
-    """What is to be recorded: ids and codes alone. Raises `DataError` for anything else: words of people have no place here."""
+    """What is to be recorded: ids and codes alone. Raises `DataError` for anything else: words of people have no place here.
+
+    `target` is what it was done to, where that is no client: an account, a service, a run, a backup.
+    """
 
     actor: str
     action: str
     client: str = ""
     outcome: str = "done"
     request: str = "-"
+    target: str = ""
 
     def __post_init__(self) -> None:
         valid_id("actor", self.actor)
         valid_action(self.action)
+        if self.target:
+            valid_id("target", self.target)
         if self.client:
             valid_id("client", self.client)
         if self.request != "-":
@@ -87,12 +94,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record:
-    """One record. `client` is empty where no client is concerned; `at` is UTC (`2026-11-27T12:57:27.123456Z`)."""
+    """One record. `target` and `client` are empty where none is concerned; `at` is UTC (`2026-11-27T12:57:27.123456Z`)."""
 
     number: int
     at: str
     actor: str
     action: str
+    target: str
     client: str
     outcome: str
     request: str
@@ -130,12 +138,14 @@ class Verdict:
         return not self.reason
 
 
-def record_hash(number: int, at: str, actor: str, action: str, client: str, outcome: str, request: str, before: str) -> str:
+def record_hash(
+    number: int, at: str, actor: str, action: str, target: str, client: str, outcome: str, request: str, before: str
+) -> str:
     """SHA-256 of a record's words, joined by line ends. No word holds one when it is written, and a word that was given one
 
     later makes a line too many: no two records give the same text.
     """
-    return hashlib.sha256("\n".join((str(number), at, actor, action, client, outcome, request, before)).encode()).hexdigest()
+    return hashlib.sha256("\n".join((str(number), at, actor, action, target, client, outcome, request, before)).encode()).hexdigest()
 
 
 class AuditLog:
@@ -162,7 +172,7 @@ class AuditLog:
         rows, at = [], stamp(self._clock())
         for e in entries:
             number += 1
-            words = (number, at, e.actor, e.action, e.client, e.outcome, e.request, before)
+            words = (number, at, e.actor, e.action, e.target, e.client, e.outcome, e.request, before)
             before = record_hash(*words)
             rows.append(dict(zip(_NAMES, (*words, before), strict=True)))
         connection.execute(_records.insert(), rows)

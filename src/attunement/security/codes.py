@@ -10,7 +10,7 @@ import re
 from attunement.errors import DataError
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", re.ASCII)
-ACTION = re.compile(r"[a-z][a-z0-9]{0,15}(?:[._:][a-z0-9]{1,16}){1,4}", re.ASCII)
+ACTION = re.compile(r"[a-z][a-z0-9_]{0,30}:[a-z][a-z0-9_]{0,30}", re.ASCII)
 
 
 def valid_id(what: str, value: str) -> str:
@@ -21,7 +21,7 @@ def valid_id(what: str, value: str) -> str:
 
 
 def valid_action(value: str) -> str:
-    """`value` when it is the code of an action, as `key.shred`. Raises `DataError`."""
+    """`value` when it is the code of an action, `noun:verb`, as in the table of permissions. Raises `DataError`."""
     if not isinstance(value, str) or not ACTION.fullmatch(value):
-        raise DataError("an action must be a code of two to five lower-case parts, as client:read or session_log.create")
+        raise DataError("an action must be a code of lower case, noun:verb, as client:read or keys:rotate")
     return value

@@ -115,7 +115,7 @@ class SecondFactors:
                 throttle.succeeded(connection, made, now)
                 self._record(connection, act, "confirm", account)
             else:
-                record = {"actor": account, "action": "session:second_factor", "outcome": REFUSED, "request": act.request}
+                record = {"actor": account, "action": "second_factor:confirm", "outcome": REFUSED, "request": act.request}
                 self._audit.append(connection, Entry(**record))
         if not right:
             raise AccessError("credentials", "the code is wrong or was used before")
@@ -125,7 +125,7 @@ class SecondFactors:
         """New recovery codes in place of the old."""
         with self._audit.begin() as connection:
             codes = _new_codes(connection, account)
-            self._record(connection, act, "recovery", account)
+            self._record(connection, act, "renew_recovery", account)
         return codes
 
     def remove(self, account: str, act: Act) -> None:
@@ -167,8 +167,7 @@ class SecondFactors:
         return _new_codes(connection, account)
 
     def _record(self, connection: sa.Connection, act: Act, what: str, account: str) -> None:
-        action = f"accounts:second_factor:{what}:{account}"
-        self._audit.append(connection, Entry(actor=act.actor, action=action, request=act.request))
+        self._audit.append(connection, Entry(act.actor, f"second_factor:{what}", request=act.request, target=account))
 
 
 def _new_codes(connection: sa.Connection, account: str) -> list[str]:

@@ -79,7 +79,7 @@ class Vault:
         Raises `DataError` when the key is gone but the escrow could not be written: it is to be deleted by hand.
         """
         with self.audit.begin() as connection:
-            self.audit.append(connection, Entry(actor, "key.shred", client, request=request))
+            self.audit.append(connection, Entry(actor, "keys:shred", client, request=request))
             gone = self.ring.shred(client)
         self.write_escrow()
         return gone
@@ -96,7 +96,7 @@ class Vault:
         count = self.ring.rotate(progress=progress)
         self.write_escrow()
         with self.audit.begin() as connection:
-            self.audit.append(connection, Entry(actor, "key.rotate", request=request))
+            self.audit.append(connection, Entry(actor, "keys:rotate", request=request))
         if isinstance(master, FileMasterKey):
             master.drop_former()
         return count

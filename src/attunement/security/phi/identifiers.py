@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attunement.security.phi.checks import age_of
@@ -107,14 +107,38 @@ def letter(kind: str, found: str) -> str:
     return TYPES[kind]
 
 
-def merged(groups: Iterable[Iterable[PHISpan]]) -> list[PHISpan]:
+def merged(groups: Iterable[Iterable[PHISpan]], text: str) -> list[PHISpan]:
     """Spans without overlaps, in order of place. Earlier groups win over later ones; within a group the longer span wins.
 
-    What a later group found beyond an earlier one's span stays, where it has letters or digits of its own.
+    What a later group found beyond an earlier span stays, where it has letters or digits of its own. A longer span of the same
+    Safe Harbor letter takes the shorter ones in: a postal address its street and its code.
     """
     taken: list[PHISpan] = []
     for group in groups:
         for span in sorted(group, key=lambda s: (s.start - s.end, s.start)):
-            if not any(span.start < other.end and other.start < span.end for other in taken):
+            over = [other for other in taken if span.start < other.end and other.start < span.end]
+            if not over:
                 taken.append(span)
+            elif all(span.start <= o.start and o.end <= span.end and o.safe_harbor in {span.safe_harbor, ""} for o in over) and _grows(span, over):
+                taken = [other for other in taken if other not in over]
+                taken.append(span)
+            else:
+                taken += _rests(span, over, text)
     return sorted(taken)
+
+
+def _grows(span: PHISpan, over: Sequence[PHISpan]) -> bool:
+    return span.type == "ADDRESS" or span.type in {other.type for other in over}
+
+
+def _rests(span: PHISpan, over: Sequence[PHISpan], text: str) -> list[PHISpan]:
+    """What stands of `span` beside those over it, where that is more than signs."""
+    at, out = span.start, []
+    for start, end in [*sorted((o.start, o.end) for o in over), (span.end, span.end)]:
+        part = text[at : max(at, min(start, span.end))]
+        left = len(part) - len(part.lstrip(" ,.;:()\n\t-"))
+        kept = part.strip(" ,.;:()\n\t-")
+        if sum(c.isalnum() for c in kept) > 2:
+            out.append(replace(span, start=at + left, end=at + left + len(kept)))
+        at = max(at, end)
+    return out

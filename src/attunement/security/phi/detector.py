@@ -1,0 +1,144 @@
+"""`PHIDetector`: finds protected health information in texts and whole conversations, and takes it out.
+
+Patterns that are sure win over the learned tagger, the tagger over patterns that guess. In a conversation what was found once is found
+again: a name, or a part of it, that stood in one turn is marked in every other turn too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from attunement.errors import UserError
+from attunement.records import Conversation
+from attunement.security.phi import dates, patterns, people
+from attunement.security.phi.identifiers import PHISpan, merged
+from attunement.security.phi.tagger import Tagger
+
+PATTERNS: tuple[patterns.Pattern, ...] = (
+    *patterns.NET, *patterns.NUMBERS, *patterns.PLACES, *patterns.SEEN, *dates.DATES, *dates.AGES, *people.NAMES,
+)  # fmt: skip
+SURE = 0.85
+"""Patterns with this score or more win over the tagger."""
+MODES = ("report", "redact", "pseudonymise", "block")
+COMMON_WORDS = frozenset(
+    "will may mark hope grace faith joy rose art bill jack pat sue drew chase guy angel dawn april june august summer autumn christian "
+    "old young king love rich long small black white brown green gray day best good more new way lane park hill field church wood miles day "
+    "he she it they you me my her him his the and for was has had not but who mom dad doctor baby honey dear lord god jesus see said an in on "
+    "at to so do go no yes be by ma an li le ha ho an as is or if us we".split()
+)
+"""Names that are also words: found again in other turns only with a capital, and never as a part of a name."""
+
+
+class PHIFound(UserError):
+    """A text that holds protected health information where none may be. `counts` by type; the message repeats nothing of the text."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self.counts = dict(counts)
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items()))
+        super().__init__(f"holds protected health information ({told}): redact or pseudonymise it first")
+
+
+class PHIDetector:
+    """Finds the 18 Safe Harbor identifiers. Loads its weights at the first use; works offline; not safe for concurrent threads.
+
+    With `quasi` what identifies nobody by itself (years, ages up to 89, countries, titles, ...) is taken out and counts too; it is
+    reported in any case, with an empty `safe_harbor`. `model=False` leaves the learned tagger out; `weights` names others.
+    """
+
+    def __init__(self, *, quasi: bool = False, model: bool = True, weights: Path | None = None) -> None:
+        self.quasi = quasi
+        self.tagger = Tagger(weights) if model else None
+
+    def detect(self, text: str) -> list[PHISpan]:
+        """The spans of `text`, in order and without overlaps."""
+        return self.detect_many([text])[0]
+
+    def detect_many(self, texts: Sequence[str]) -> list[list[PHISpan]]:
+        """The spans of each text by itself; faster than one by one."""
+        tagged = self.tagger.spans(texts) if self.tagger else [[] for _ in texts]
+        return [self._together(text, model, ()) for text, model in zip(texts, tagged, strict=True)]
+
+    def detect_turns(self, turns: Sequence[str]) -> list[list[PHISpan]]:
+        """The spans of each turn of one conversation: with the question before it, and with what other turns gave away."""
+        tagged = self.tagger.spans(turns) if self.tagger else [[] for _ in turns]
+        asked = [tuple(people.answered(before, turn)) for before, turn in zip(("", *turns), turns, strict=False)]
+        found = [self._together(turn, model, known) for turn, model, known in zip(turns, tagged, asked, strict=True)]
+        again = _again(turns, found)
+        return [merged([spans, again_in], turn) for turn, spans, again_in in zip(turns, found, again, strict=True)]
+
+    def _together(self, text: str, model: Sequence[PHISpan], more: Iterable[PHISpan]) -> list[PHISpan]:
+        lowered = text.lower()
+        found = [span for pattern in PATTERNS for span in pattern.spans(text, lowered)]
+        sure, guesses = [s for s in found if s.score >= SURE], [s for s in found if s.score < SURE]
+        return merged([sure, model, more, guesses], text)
+
+    def told(self, spans: Iterable[PHISpan]) -> list[PHISpan]:
+        """Those that count: with a Safe Harbor letter, or all with `quasi`."""
+        return [span for span in spans if span.safe_harbor or self.quasi]
+
+    def redact(self, text: str) -> str:
+        """`text` with a typed placeholder (`[NAME]`) in each place."""
+        return _put(text, [(s, f"[{s.type}]") for s in self.told(self.detect(text))])
+
+    def redact_turns(self, turns: Sequence[str]) -> list[str]:
+        """Each turn of one conversation with typed placeholders."""
+        return [_put(turn, [(s, f"[{s.type}]") for s in self.told(spans)]) for turn, spans in zip(turns, self.detect_turns(turns), strict=True)]
+
+    def pseudonymise(self, turns: Sequence[str], *, secret: bytes, conversation_id: str = "") -> list[str]:
+        """The turns of one conversation with surrogates in the place of what was found: the same for the same, all along.
+
+        `secret` (16 bytes or more) keys them: without it nobody can tell which surrogate stands for what, nor that two conversations
+        share somebody. Raises `ValueError` for a shorter one.
+        """
+        from attunement.security.phi.surrogates import Surrogates
+
+        made = Surrogates(secret, conversation_id)
+        found = [self.told(spans) for spans in self.detect_turns(turns)]
+        made.meet((turn[s.start : s.end], s.type) for turn, spans in zip(turns, found, strict=True) for s in spans)
+        return [_put(turn, [(s, made.of(turn[s.start : s.end], s.type)) for s in spans]) for turn, spans in zip(turns, found, strict=True)]
+
+    def block(self, *texts: str) -> None:
+        """Raises `PHIFound` where one of `texts` holds anything."""
+        counts = Counter(span.type for spans in self.detect_many(texts) for span in self.told(spans))
+        if counts:
+            raise PHIFound(counts)
+
+    def scan(self, conversations: Iterable[Conversation]) -> dict[str, Counter[str]]:
+        """By conversation what was found of each type; conversations without anything are left out."""
+        out = {}
+        for conversation in conversations:
+            found = self.detect_turns([turn.text for turn in conversation.turns])
+            if counts := Counter(span.type for spans in found for span in self.told(spans)):
+                out[conversation.conversation_id] = counts
+        return out
+
+
+def _put(text: str, changes: Iterable[tuple[PHISpan, str]]) -> str:
+    for span, put in sorted(changes, reverse=True):
+        text = text[: span.start] + put + text[span.end :]
+    return text
+
+
+def _again(turns: Sequence[str], found: Sequence[Sequence[PHISpan]]) -> list[list[PHISpan]]:
+    """Names and numbers of one turn that stand in others too, where nothing was found."""
+    known: dict[str, PHISpan] = {}
+    for turn, spans in zip(turns, found, strict=True):
+        for span in spans:
+            whole = turn[span.start : span.end]
+            if span.safe_harbor and span.type not in {"DATE", "AGE", "BIOMETRIC", "PHOTO"} and span.score >= 0.8:
+                parts = re.findall(r"[^\W\d_]{3,}", whole) if span.type == "NAME" else []
+                for text in [whole, *parts]:
+                    if len(text) > 2 and text.lower() not in COMMON_WORDS:
+                        known.setdefault(text.lower(), span)
+    if not known:
+        return [[] for _ in turns]
+    longest = sorted(known, key=len, reverse=True)[:400]
+    either = re.compile(r"(?i)(?<!\w)(?:" + "|".join(map(re.escape, longest)) + r")(?!\w)")
+    out = []
+    for turn in turns:
+        spans = [(m, known.get(m[0].lower())) for m in either.finditer(turn)]
+        out.append([PHISpan(m.start(), m.end(), k.type, k.score, k.safe_harbor, "context") for m, k in spans if k])
+    return out

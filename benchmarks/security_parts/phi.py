@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attunement.security.phi.identifiers import TYPES, PHISpan
+from attunement.security.phi.words import hashed
 
 GROUP = {**TYPES, "TITLE": "TITLE", "NATIONALITY": "NATIONALITY", "ORGANIZATION": "ORGANIZATION", "AGE": "AGE"}
 """What counts as the same kind for typed figures: the Safe Harbor letter, but organisations and ages by themselves."""
@@ -62,7 +63,7 @@ def clinical(data: Path) -> list[Labelled]:
                 at = text.find(row["value"], at + 1)
             if at >= 0:
                 spans.append((at, at + len(row["value"]), CLINICAL[row["identifier_type"]]))
-        out.append(Labelled(text, spans, " ".join(text.split()[:5]).lower()))
+        out.append(Labelled(text, spans, str(hashed(" ".join(text.split()[:5]).lower()))))
     return out
 
 

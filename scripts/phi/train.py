@@ -1,10 +1,10 @@
-"""Trains the PHI tagger on generated text, measures it on templates it has not seen, and writes the weights that ship.
+"""Trains the PHI tagger on generated text and on the sets that may train what ships, and writes its weights.
 
-    python scripts/phi/train.py base   --data ../shared/data --out runs/phi        # on generated text only
-    python scripts/phi/train.py folds  --data ../shared/data --out runs/phi        # cross-validation by template, on top of it
-    python scripts/phi/train.py final  --data ../shared/data --out runs/phi        # on everything: the weights that ship
+    python scripts/phi/train.py --data ../shared/data --out runs/phi/weights.npz               # what ships: everything
+    python scripts/phi/train.py --held 0 --out runs/phi/fold0.npz                              # all but the first third of the templates
+    python scripts/phi/train.py --share 0 --out runs/phi/own.npz                               # generated text only: both sets unseen
 
-Needs the package faker (MIT), for training only. About 20 minutes on one core.
+Needs the package faker (MIT), for training only. `--seconds` are of the processor, on one core; a run goes on where `--from` left off.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from attunement.security.phi.tagger import BLOCKS, DILATIONS, LABELS, PARTS, WID
 from attunement.security.phi.words import AFFIXES, FLAGS, MEANING, MOST, SHAPES, TRIGRAMS, Lists, Look, Looks, fold, hashed, split  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-BATCH_WORDS, RATE, GAP, KNOWN = 1200, 3e-3, 16, 60_000
+BATCH_WORDS, RATE, GAP, KNOWN = 600, 3e-3, 3, 60_000
 BLIND, UNKNOWN = 0.3, 0.06
 """Share of the texts whose names are in no list, and of the words without a meaning."""
 SLOT_OF = {
@@ -63,7 +63,7 @@ class Net(nn.Module):
         self.own = nn.Linear(MEANING + sum(PARTS.values()) + FLAGS, WIDTH)
         self.spaced = nn.Parameter(torch.zeros(WIDTH))
         self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(BLOCKS + 1))
-        self.blocks = nn.ModuleList(nn.Conv1d(WIDTH, WIDTH, 3, padding=d, dilation=d) for d in DILATIONS)
+        self.blocks = nn.ModuleList(nn.Linear(3 * WIDTH, WIDTH) for _ in DILATIONS)
         self.out = nn.Linear(WIDTH, len(LABELS))
 
     def forward(self, meaning: Tensor, trigrams: Tensor, affixes: Tensor, shape: Tensor, flags: Tensor, spaced: Tensor, real: Tensor) -> Tensor:
@@ -72,9 +72,10 @@ class Net(nn.Module):
         parts = [meaning * 8, letters, self.prefix(affixes[:, 0]), self.suffix(affixes[:, 1]), self.shape(shape), flags]
         hidden = self.own(torch.cat(parts, 1)) + spaced[:, None] * self.spaced
         hidden = functional.dropout(hidden, 0.15, self.training) * real[:, None]
-        for norm, block in zip(self.norms, self.blocks, strict=False):
-            moved = block(norm(hidden).mul(real[:, None]).T[None])[0].T
-            hidden = (hidden + functional.dropout(functional.relu(moved), 0.1, self.training)) * real[:, None]
+        for norm, block, step in zip(self.norms, self.blocks, DILATIONS, strict=False):
+            seen = functional.pad(norm(hidden) * real[:, None], (0, 0, step, step))
+            moved = block(torch.cat([seen[: -2 * step], seen[step:-step], seen[2 * step :]], 1))
+            hidden = hidden + functional.relu(moved) * real[:, None]
         return self.out(self.norms[-1](hidden))
 
 
@@ -227,36 +228,37 @@ def made_lists(slots: Slots) -> Lists:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("base", "folds", "final"))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "phi")
-    parser.add_argument("--seconds", type=float, default=420)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "phi" / "weights.npz")
+    parser.add_argument("--from", type=Path, dest="before", help="weights (.pt) of a run to go on from")
+    parser.add_argument("--seconds", type=float, default=400)
     parser.add_argument("--rate", type=float, default=RATE)
-    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--held", type=int, default=-1, help="number of the part of the templates that is left out")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=0.3, help="of the texts that come from the sets")
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
-    chosen.out.mkdir(parents=True, exist_ok=True)
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(chosen.seed)
+    np.random.seed(chosen.seed)
     torch.set_num_threads(1)
-    slots = Slots(chosen.seed + (chosen.what != "base"))
+    slots = Slots(chosen.seed)
     lists = made_lists(slots)
-    batches = Batches(Looks(lists), chosen.seed)
+    batches, net = Batches(Looks(lists), chosen.seed), Net()
+    if chosen.before:
+        net.load_state_dict(torch.load(chosen.before, weights_only=True))
     templates = read_templates(ROOT / "scripts" / "phi" / "templates.txt")
-    own = examples(templates, real_texts(chosen.data, ROOT / "src" / "attunement" / "quality" / "written"), slots)
-    net = Net()
+    source = examples(templates, real_texts(chosen.data, ROOT / "src" / "attunement" / "quality" / "written"), slots)
+    if chosen.share:
+        sets = [[r for r in rows if part_of(r["group"], chosen.folds) != chosen.held] for rows in (presidio(chosen.data), clinical(chosen.data))]
+        source = mixed(source, mixed(of_sets(sets[0], slots), of_sets(sets[1], slots), 0.35, slots.rng), chosen.share, slots.rng)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
-    if chosen.what == "base":
-        if (chosen.out / "base.pt").exists():
-            net.load_state_dict(torch.load(chosen.out / "base.pt", weights_only=True))
-        train(net, batches, own, chosen.seconds, chosen.rate, chosen.out / "base.npz", lists)
-        return
-    sets = {"presidio": presidio(chosen.data), "clinical": clinical(chosen.data)}
-    for fold_number in range(chosen.folds) if chosen.what == "folds" else [-1]:
-        net.load_state_dict(torch.load(chosen.out / "base.pt", weights_only=True))
-        kept = [[r for r in rows if hashed(str(r["group"])) % chosen.folds != fold_number] for rows in sets.values()]
-        theirs = mixed(of_sets(kept[0], slots), of_sets(kept[1], slots), 0.35, slots.rng)
-        out = chosen.out / ("tagger.npz" if fold_number < 0 else f"fold{fold_number}.npz")
-        train(net, batches, mixed(own, theirs, 0.4, slots.rng), chosen.seconds, chosen.rate / 2, out, lists)
+    train(net, batches, source, chosen.seconds, chosen.rate, chosen.out, lists)
+
+
+def part_of(group: object, folds: int) -> int:
+    """The part of the templates to which `group` belongs: the benchmark asks the same."""
+    return hashed(str(group)) % folds
 
 
 if __name__ == "__main__":

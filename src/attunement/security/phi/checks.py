@@ -68,7 +68,3 @@ def day_and_month(text: str) -> bool:
     small = [part for part in parts if part <= 31]
     return len(small) >= 2 and min(small) >= 1 and min(small) <= 12
 
-
-def has_digit(text: str) -> bool:
-    """At least two digits."""
-    return len(re.findall(r"\d", text)) >= 2

@@ -43,7 +43,7 @@ DATES = (
 """Dates; years and weekdays without anything more have no Safe Harbor letter."""
 
 AGES = (
-    form("age_year_old", "AGE", rf"(?i)(?<![\w.,-])(?P<value>{AGE_WORDS})[ -]?(?:years?|yrs?\.?)[ -]?(?:old|of age)\b", "old|age", score=0.95),
+    form("age_year_old", "AGE", rf"(?i)(?<![\w.,-])(?=\w)(?P<value>{AGE_WORDS})[ -]?(?:years?|yrs?\.?)[ -]?(?:old|of age)\b", "old|age", score=0.95),
     form("age_short", "AGE", r"(?i)(?<![\w.,-])(?P<value>\d{1,3})[ -]?(?:y/?o\b|y\.o\.|yrs? ?old|(?=(?:m|f)\b[ ,]))", score=0.9),
     form("age_cue", "AGE", rf"(?i)(?<!\w)(?:aged?|aged about|at the age of|at age|age of|age:|age is|turn(?:ed|s|ing)?|turn(?:ed|s|ing)? (?:just )?)[ :]{{0,2}}(?P<value>{AGE_WORDS})(?![\w%$]|[.,:]\d| (?:percent|minutes|hours|days|times|pages))", "age|turn", score=0.85),
     form("age_i_am", "AGE", rf"(?i)(?<!\w)(?:i'?m|i am|i was|he is|he's|he was|she is|she's|she was|who is|who's|is now|was only|was just|is only|is just) (?:now |only |just |almost |nearly |about )?(?P<value>\d{{1,3}})(?=[.,;!?)]? ?(?:$|and|now|years?|female|male|with|so|when|but|single|married|\n|who|this|[A-Z])|[.,;!?)])(?! ?%|[.,:]\d)", score=0.7),

@@ -130,7 +130,8 @@ def _again(turns: Sequence[str], found: Sequence[Sequence[PHISpan]]) -> list[lis
             whole = turn[span.start : span.end]
             if span.safe_harbor and span.type not in {"DATE", "AGE", "BIOMETRIC", "PHOTO"} and span.score >= 0.8:
                 parts = re.findall(r"[^\W\d_]{3,}", whole) if span.type == "NAME" else []
-                for text in [whole, *parts]:
+                shorts = [short for part in parts for short in people.NICKNAMES.get(part.lower(), "").split() if len(short) > 2]
+                for text in [whole, *parts, *shorts]:
                     if len(text) > 2 and text.lower() not in COMMON_WORDS:
                         known.setdefault(text.lower(), span)
     if not known:

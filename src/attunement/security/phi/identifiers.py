@@ -119,7 +119,7 @@ def merged(groups: Iterable[Iterable[PHISpan]], text: str) -> list[PHISpan]:
             over = [other for other in taken if span.start < other.end and other.start < span.end]
             if not over:
                 taken.append(span)
-            elif all(span.start <= o.start and o.end <= span.end and o.safe_harbor in {span.safe_harbor, ""} for o in over) and _grows(span, over):
+            elif _takes_in(span, over):
                 taken = [other for other in taken if other not in over]
                 taken.append(span)
             else:
@@ -127,8 +127,11 @@ def merged(groups: Iterable[Iterable[PHISpan]], text: str) -> list[PHISpan]:
     return sorted(taken)
 
 
-def _grows(span: PHISpan, over: Sequence[PHISpan]) -> bool:
-    return span.type == "ADDRESS" or span.type in {other.type for other in over}
+def _takes_in(span: PHISpan, over: Sequence[PHISpan]) -> bool:
+    """Whether `span` holds all of `over` and more, and is the same thing."""
+    inside = all(span.start <= o.start and o.end <= span.end and o.safe_harbor in {span.safe_harbor, ""} for o in over)
+    longer = span.end - span.start > max(o.end - o.start for o in over)
+    return inside and longer and (span.type == "ADDRESS" or span.type in {o.type for o in over})
 
 
 def _rests(span: PHISpan, over: Sequence[PHISpan], text: str) -> list[PHISpan]:

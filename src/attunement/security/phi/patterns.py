@@ -1,7 +1,7 @@
 """Identifiers that have a form: numbers, addresses of the net and of the post, and what a cue before them gives away.
 
 Every expression is written for linear time: a run is entered only at its first character (a look-behind of the same class), every
-repetition is bounded, and no two neighbours compete for the same characters. `tests/security/test_phi_patterns.py` tries each on
+repetition is bounded, and what links a cue to its number is never given back. `tests/security/test_phi_patterns.py` tries each on
 100,000 hostile characters. What is marked stands in the group `value`; without one it is the whole match.
 """
 
@@ -45,7 +45,7 @@ def form(name: str, kind: str, expression: str, first: str = "", check: Callable
 
 
 NUMBER = r"(?:\b(?:number|numbers|num|nbr|no|id|ids|code|nr)\b\.?|#)"
-LINK = rf"(?:[ \t]{{0,3}}(?:{NUMBER}|\b(?:is|was|are|it's|its|of|under|ending|in|with|called|reads|the|my|his|her|their|as|for|and|says)\b|[:=(–-]))"
+LINK = rf"(?:[ \t]{{0,3}}(?:{NUMBER}|\b(?:is|was|are|it's|its|of|under|ending|in|with|called|reads|the|my|his|her|their|as|for|and|says|at|on|to)\b|[:=(–-]))"
 ID = r"#?(?<![A-Za-z0-9])(?=[A-Za-z/-]{0,8}\d)[A-Za-z0-9](?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])){2,30}(?![A-Za-z0-9])"
 SPACED = rf"{ID}(?: (?=[A-Z0-9]{{0,5}}\d)[A-Z0-9]{{2,6}}\b){{0,5}}"
 SPELLED = r"(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple|dash)[ ,-]{1,2}){3,24}(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)\b"
@@ -53,8 +53,8 @@ SPELLED = r"(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|tr
 
 def cued(name: str, kind: str, cues: str, first: str, value: str = rf"(?:{SPACED}|{SPELLED})", score: float = 0.9) -> Pattern:
     """A number after one of `cues`, with at most six linking words between them."""
-    expression = rf"(?i)(?<![a-z0-9])(?:{cues})(?![a-z]){LINK}{{0,6}}[ \t]{{0,3}}(?P<value>{value})"
-    return Pattern(name, kind, re.compile(expression), checks.has_digit if value != SPELLED and "zero" not in value else None, tuple(first.split("|")), score)
+    expression = rf"(?i)(?<![a-z0-9])(?=[a-z])(?:{cues})(?![a-z]){LINK}{{0,6}}+[ \t]{{0,3}}+(?P<value>{value})"
+    return Pattern(name, kind, re.compile(expression), None, tuple(first.split("|")), score)
 
 
 DIALLED = r"(?:\+?\d{1,3}[ .-]?)?(?:\(\d{1,5}\)[ .-]{0,2})?\d{2,5}(?:[ .-]\d{2,5}){1,4}(?:[ ,]{1,2}(?:x|ext\.?|extension)[ .]?\d{1,6}\b|x\d{1,6}\b)?"
@@ -131,7 +131,7 @@ NUMBERS = (
         "PHONE",
         r"(?:tele)?phone|tel|cell(?:phone)?|mobile|landline|pager|voicemail|whatsapp|call(?: (?:me|us|him|her|them|back|at|on))?|text(?: (?:me|us|him|her|them|at|on))?|reach(?:ed)?(?: (?:me|us|him|her|them|at|on)){0,2}|dial|ring(?: me)?|home|work|office|my number|number|contact",
         "phone|tel|cell|mobile|land|pager|voicemail|whatsapp|call|text|reach|dial|ring|home|work|office|number|contact",
-        rf"(?:(?:at |on |to )?(?<![\w-])(?:{DIALLED}|\+?\d{{7,15}})(?!\w)|{SPELLED})",
+        rf"(?:(?<![\w-])(?:{DIALLED}|\+?\d{{7,15}})(?!\w)|{SPELLED})",
         0.93,
     ),
     form("phone_us", "PHONE", r"(?<![\w.-])(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?:[ ,]{0,2}(?:x|ext\.?|extension)[ .]?\d{1,6})?(?![\w-])", score=0.93),
@@ -166,14 +166,14 @@ PLACES = (
     form("po_box", "ADDRESS", r"(?i)(?<!\w)p\.? ?o\.? ?box \d{1,7}\b", "box", score=0.93),
     form("zip", "ZIP", rf"\b(?:{STATES},?|(?i:zip(?: ?code)?|postcode|postal code)(?: is|:)?) (?P<value>\d{{5}}(?:-\d{{4}})?)(?![\w-])", score=0.95),
     form("postcode", "ZIP", r"(?<!\w)(?:[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}|[ABCEGHJ-NPRSTVXY]\d[A-Z] \d[A-Z]\d)(?!\w)", score=0.85),
-    form("facility", "LOCATION", rf"(?<![\w'’.-])(?:(?:[A-Z][\w'’&-]{{1,24}}\.?|St\.|Mt\.|Dr\.)(?: (?:of|and|the|for|&))?(?: the)? ){{1,5}}{FACILITY}\b(?: (?:of|at) [A-Z]\w{{1,24}}(?: [A-Z]\w{{1,24}})?)?(?!['’]s)", score=0.85),
+    form("facility", "LOCATION", rf"(?<![\w'’.-])(?:(?!{FACILITY}\b)[A-Z][\w'’&-]{{1,24}}\.?(?: (?:of|and|the|for|&))?+(?: the)?+ ){{1,5}}+{FACILITY}\b(?: (?:of|at) [A-Z]\w{{1,24}}(?: [A-Z]\w{{1,24}})?)?(?!['’]s)", score=0.85),
     form("saint", "LOCATION", r"(?<!\w)(?:St\.? |Mt\.? |Mount )[A-Z][\w]{2,20}(?:['’]s)?(?= (?:on|in|for|after|last|by)\b|[.,;?!)]|$)", "st|mt|mount", score=0.6),
 )
 """Places with a form of their own."""
 
 SEEN = (
-    form("voice_recording", "BIOMETRIC", r"(?i)(?<!\w)(?:voice ?prints?|voice (?:samples?|recordings?|biometrics?|signature|memos?|id)|(?:audio|recording|recordings|tapes?) of (?:my|his|her|their|our|the (?:client|patient)'?s?) (?:voice|sessions?)|voice[ -]?mail recording|\S{1,60}\.(?:wav|mp3|m4a|ogg|flac|opus))(?!\w)", "voice|audio|record|tape|.wav|.mp3|.m4a|.ogg|.flac|.opus", score=0.8),
+    form("voice_recording", "BIOMETRIC", r"(?i)(?<!\w)(?:voice ?prints?|voice (?:samples?|recordings?|biometrics?|signature|memos?|id)|(?:audio|recording|recordings|tapes?) of (?:my|his|her|their|our|the (?:client|patient)'?s?) (?:voice|sessions?)|voice[ -]?mail recording|(?<![.-])[\w-]{1,60}\.(?:wav|mp3|m4a|ogg|flac|opus))(?!\w)", "voice|audio|record|tape|.wav|.mp3|.m4a|.ogg|.flac|.opus", score=0.8),
     form("fingerprint", "BIOMETRIC", r"(?i)(?<!\w)(?:(?:finger|thumb|palm|hand|foot)[ -]?prints?(?: scans?)?|(?:retinal?|iris|face|facial|palm|vein) (?:scans?|recognition|id|templates?|prints?)|face ?prints?|gait (?:recognition|signature)|dna (?:profile|sample|sequence)|genetic (?:profile|fingerprint)|biometric (?:data|scan|template|id|identifier|record)s?)(?!\w)", "print|scan|recogni|face|dna|genetic|gait|biometric|iris|retina|palm|vein", score=0.8),
-    form("photo", "PHOTO", r"(?i)(?<!\w)(?:(?:full[ -]face |face |facial |profile |passport |id |identification |family |school |wedding )?(?:photo(?:graph)?s?|pictures?|selfies?|headshots?|mug ?shots?|portraits?) of (?:me|us|him|her|them|myself|herself|himself|(?:my|his|her|our|their|the (?:patient|client)'?s?) (?:face|son|daughter|wife|husband|kids?|children|family|mother|mom|father|dad|brother|sister|baby|partner|boyfriend|girlfriend))|(?:full[ -]face|facial|passport|id|identification|profile) (?:photo(?:graph)?s?|pictures?|images?)|headshots?|mug ?shots?|selfies?|photo ids?|\S{1,60}\.(?:jpe?g|png|heic|gif|bmp|tiff?|webp))(?!\w)", "photo|picture|selfie|shot|portrait|.jp|.png|.heic|.gif|.bmp|.tif|.webp|image", score=0.75),
+    form("photo", "PHOTO", r"(?i)(?<!\w)(?:(?:full[ -]face |face |facial |profile |passport |id |identification |family |school |wedding )?(?:photo(?:graph)?s?|pictures?|selfies?|headshots?|mug ?shots?|portraits?) of (?:me|us|him|her|them|myself|herself|himself|(?:my|his|her|our|their|the (?:patient|client)'?s?) (?:face|son|daughter|wife|husband|kids?|children|family|mother|mom|father|dad|brother|sister|baby|partner|boyfriend|girlfriend))|(?:full[ -]face|facial|passport|id|identification|profile) (?:photo(?:graph)?s?|pictures?|images?)|headshots?|mug ?shots?|selfies?|photo ids?|(?<![.-])[\w-]{1,60}\.(?:jpe?g|png|heic|gif|bmp|tiff?|webp))(?!\w)", "photo|picture|selfie|shot|portrait|.jp|.png|.heic|.gif|.bmp|.tif|.webp|image", score=0.75),
 )
 """Voices, prints and pictures, as far as a text tells of them or names their files."""

@@ -17,6 +17,19 @@ NAMES: tuple[Pattern, ...] = (
     form("initialled", "NAME", rf"(?<![\w.])(?P<value>{PART} [A-Z]\.)(?= ?(?:[,;:)]|was|is|has|who|with|had|seen|at|\(|$))", ".", score=0.75),
     form("labelled", "NAME", rf"(?<!\w)(?:[Pp]atient|[Cc]lient|[Nn]ame|[Mm]other|[Ff]ather|[Gg]uardian|[Pp]rovider|[Tt]herapist|[Aa]ttending|[Cc]ontact|[Aa]ttn|[Aa]ttention)(?: name)?: {{0,8}}(?P<value>{PART} {PART})(?=[\n,;(]|$)", ":", score=0.85),
 )
+NICKNAMES = {
+    "robert": "bob bobby rob robbie", "william": "bill billy will liam", "elizabeth": "liz lizzie beth betty eliza", "katherine": "kate katie kathy kat",
+    "catherine": "cathy cate", "michael": "mike mikey mick", "richard": "rick dick richie rich", "james": "jim jimmy jamie", "john": "johnny jack",
+    "margaret": "maggie meg peggy", "thomas": "tom tommy", "jennifer": "jen jenny jenn", "jessica": "jess jessie", "christopher": "chris", "christina": "tina chrissy",
+    "daniel": "dan danny", "david": "dave davey", "matthew": "matt", "joseph": "joe joey", "anthony": "tony", "andrew": "andy drew", "steven": "steve",
+    "stephen": "steve", "edward": "ed eddie ted", "samuel": "sam sammy", "samantha": "sam", "alexander": "alex", "alexandra": "alex sandra", "benjamin": "ben benny",
+    "nicholas": "nick nicky", "patricia": "pat patty trish", "susan": "sue susie", "deborah": "deb debbie", "victoria": "vicky tori", "rebecca": "becky becca",
+    "timothy": "tim timmy", "joshua": "josh", "zachary": "zach", "nathaniel": "nate", "charles": "charlie chuck", "kenneth": "ken kenny", "ronald": "ron ronnie",
+    "donald": "don donnie", "gregory": "greg", "jeffrey": "jeff", "lawrence": "larry", "raymond": "ray", "peter": "pete", "philip": "phil", "amanda": "mandy",
+    "isabella": "bella izzy", "abigail": "abby", "maria": "mia mariechen", "francisco": "paco pancho", "jose": "pepe", "anna": "annie anya anni", "emily": "em emmy",
+}  # fmt: skip
+FORMAL = {short: name for name, shorts in NICKNAMES.items() for short in shorts.split()}
+"""Short forms of first names; `FORMAL` is the other way round."""
 ASKED = re.compile(
     r"(?i)(?:\bname\b[^.?!]{0,40}\?|\bwho (?:am i (?:speaking|talking) (?:to|with)|is (?:this|calling)|are you)\b[^.?!]{0,30}\?|\bcall you\b[^.?!]{0,20}\?|\bwhat(?:'s| is) (?:his|her|their) name)"
 )

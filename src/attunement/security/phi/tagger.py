@@ -119,11 +119,10 @@ class Tagger:
         w = self._weights
         for i, step in enumerate(DILATIONS):
             seen = _normal(hidden, w[f"norms.{i}.weight"], w[f"norms.{i}.bias"]) * real
-            kernel = w[f"blocks.{i}.weight"]  # [out, in, 3]
-            moved = seen @ kernel[:, :, 1].T + w[f"blocks.{i}.bias"]
-            moved[step:] += seen[:-step] @ kernel[:, :, 0].T
-            moved[:-step] += seen[step:] @ kernel[:, :, 2].T
-            hidden = (hidden + np.maximum(moved, 0)) * real
+            wide = np.zeros((len(seen), 3 * WIDTH), dtype=np.float32)
+            wide[step:, :WIDTH], wide[:, WIDTH:-WIDTH], wide[:-step, -WIDTH:] = seen[:-step], seen, seen[step:]
+            moved = wide @ w[f"blocks.{i}.weight"].T + w[f"blocks.{i}.bias"]
+            hidden = hidden + np.maximum(moved, 0) * real
         rows = _normal(hidden, w[f"norms.{BLOCKS}.weight"], w[f"norms.{BLOCKS}.bias"]) @ w["out.weight"].T + w["out.bias"]
         rows = np.exp(rows - rows.max(1, keepdims=True))
         return np.asarray(rows / rows.sum(1, keepdims=True), dtype=np.float32)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-WORD = re.compile(r"[^\W\d_]{1,40}|\d{1,20}|[ \t\r]*\n\s*|[^\w\s]|_")
+WORD = re.compile(r"[^\W\d_]{1,40}|\d{1,20}|\n\s*|[^\w\s]|_")
 TRIGRAMS, AFFIXES, SHAPES, MOST = 6144, 2048, 384, 12
 """Buckets of hashed parts, and how many trigrams of a word count."""
 FLAGS = 13
@@ -47,6 +47,8 @@ def split(text: str) -> list[Word]:
 
 def fold(text: str) -> str:
     """Lower case without accents."""
+    if text.isascii():
+        return text.lower()
     return "".join(c for c in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(c))
 
 
@@ -79,12 +81,16 @@ class Lists:
 
     def has(self, word: str) -> list[float]:
         """One number a list: whether `word` stands in it."""
-        number = hashed(fold(word))
-        out = []
-        for known in (self.first, self.last, self.city, self.large, self.common):
-            at = int(np.searchsorted(known, number))
-            out.append(float(at < len(known) and int(known[at]) == number))
-        return out
+        bits = self._bits.get(hashed(fold(word)), 0)
+        return [float(bits >> i & 1) for i in range(5)]
+
+    @cached_property
+    def _bits(self) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for i, known in enumerate((self.first, self.last, self.city, self.large, self.common)):
+            for number in known.tolist():
+                found[number] = found.get(number, 0) | 1 << i
+        return found
 
 
 @dataclass(frozen=True)

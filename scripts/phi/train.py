@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from generate import Labelled, disturbed, examples, filled, read_templates, real_texts  # noqa: E402
-from slots import STATE_NAMES, STATES, Slots, words  # noqa: E402
+from generate import Labelled, disturbed, examples, filled, read_templates, real_texts
+from slots import STATE_NAMES, STATES, Slots
 
-from attunement.security.phi.tagger import BLOCKS, DILATIONS, LABELS, PARTS, WIDTH, save  # noqa: E402
-from attunement.security.phi.words import AFFIXES, FLAGS, MEANING, MOST, SHAPES, TRIGRAMS, Lists, Look, Looks, fold, hashed, split  # noqa: E402
+from attunement.security.phi.tagger import BLOCKS, DILATIONS, LABELS, PARTS, WIDTH, save
+from attunement.security.phi.words import AFFIXES, FLAGS, MEANING, MOST, SHAPES, TRIGRAMS, Lists, Looks, fold, hashed, split
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH_WORDS, RATE, GAP, KNOWN = 600, 3e-3, 3, 60_000
@@ -132,11 +134,11 @@ class Batches:
         meaning, trigrams, affixes, shape, flags = (table[ids] for table in self.tables)
         if train:
             meaning[np.random.random(total) < UNKNOWN] = 0
-            flags[blind, -5:] = 0
+            flags[blind, -6:-1] = 0
         return [torch.from_numpy(x) for x in (meaning, trigrams, affixes, shape, flags, spaced, real)], torch.from_numpy(labels)
 
 
-def train(net: Net, batches: Batches, source: Iterator[Labelled], seconds: float, rate: float, out: Path, lists: Lists) -> None:
+def train(net: Net, batches: Batches, source: Iterator[Labelled], seconds: float, rate: float, out: Path) -> None:
     """For so many seconds of the processor. The mean of the newest weights is kept, and written every half minute."""
     net.train()
     steps = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.01)
@@ -166,10 +168,10 @@ def train(net: Net, batches: Batches, source: Iterator[Labelled], seconds: float
             told = time.process_time()
             print(f"{time.strftime('%H:%M:%S')} {share:.0%} {seen:,} words, loss {np.mean(losses[-100:]):.4f}", flush=True)
             torch.save(mean, out.with_suffix(".pt"))
-            save(out, mean, lists)
+            save(out, mean)
     print(f"{seen:,} words, loss {np.mean(losses[-100:]):.4f}", flush=True)
     torch.save(mean, out.with_suffix(".pt"))
-    save(out, mean, lists)
+    save(out, mean)
 
 
 def presidio(data: Path) -> list[dict]:
@@ -217,13 +219,15 @@ def mixed(a: Iterator[Labelled], b: Iterator[Labelled], share: float, rng: rando
         yield next(b) if rng.random() < share else next(a)
 
 
-def made_lists(slots: Slots) -> Lists:
+def made_lists(slots: Slots, real: dict[str, list[str]]) -> Lists:
     def numbers(names: Sequence[str]) -> np.ndarray:
         return np.unique(np.asarray([hashed(fold(part)) for name in names for part in name.replace("-", " ").replace("'", " ").split() if len(part) > 1], np.uint32))
 
     both = [*slots.first["m"], *slots.first["f"]]
+    seen = Counter(word for texts in real.values() for text in texts for word in re.findall(r"(?<![\w'’])[a-z]{2,}(?![\w])", text))
+    usual = [word for word, count in seen.items() if count >= 4]
     large = [*slots.countries, *STATE_NAMES, *STATES]
-    return Lists(numbers(both), numbers(slots.last), numbers([*slots.cities, *slots.us]), numbers([w for n in large for w in n.split() if len(w) > 2]), numbers([*slots.common["m"], *slots.common["f"]]))
+    return Lists(numbers(both), numbers(slots.last), numbers([*slots.cities, *slots.us]), numbers([w for n in large for w in n.split() if len(w) > 2]), numbers([*slots.common["m"], *slots.common["f"]]), numbers(usual))
 
 
 def main() -> None:
@@ -243,17 +247,19 @@ def main() -> None:
     np.random.seed(chosen.seed)
     torch.set_num_threads(1)
     slots = Slots(chosen.seed)
-    lists = made_lists(slots)
+    real = real_texts(chosen.data, ROOT / "src" / "attunement" / "quality" / "written")
+    lists = made_lists(slots, real)
+    lists.write(chosen.out.with_name("lists.npz"))
     batches, net = Batches(Looks(lists), chosen.seed), Net()
     if chosen.before:
         net.load_state_dict(torch.load(chosen.before, weights_only=True))
     templates = read_templates(ROOT / "scripts" / "phi" / "templates.txt")
-    source = examples(templates, real_texts(chosen.data, ROOT / "src" / "attunement" / "quality" / "written"), slots)
+    source = examples(templates, real, slots)
     if chosen.share:
         sets = [[r for r in rows if part_of(r["group"], chosen.folds) != chosen.held] for rows in (presidio(chosen.data), clinical(chosen.data))]
         source = mixed(source, mixed(of_sets(sets[0], slots), of_sets(sets[1], slots), 0.35, slots.rng), chosen.share, slots.rng)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
-    train(net, batches, source, chosen.seconds, chosen.rate, chosen.out, lists)
+    train(net, batches, source, chosen.seconds, chosen.rate, chosen.out)
 
 
 def part_of(group: object, folds: int) -> int:

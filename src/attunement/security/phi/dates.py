@@ -45,7 +45,8 @@ DATES = (
 AGES = (
     form("age_year_old", "AGE", rf"(?i)(?<![\w.,-])(?=\w)(?P<value>{AGE_WORDS})[ -]?(?:years?|yrs?\.?)[ -]?(?:old|of age)\b", "old|age", score=0.95),
     form("age_short", "AGE", r"(?i)(?<![\w.,-])(?P<value>\d{1,3})[ -]?(?:y/?o\b|y\.o\.|yrs? ?old|(?=(?:m|f)\b[ ,]))", score=0.9),
-    form("age_cue", "AGE", rf"(?i)(?<!\w)(?:aged?|aged about|at the age of|at age|age of|age:|age is|turn(?:ed|s|ing)?|turn(?:ed|s|ing)? (?:just )?)[ :]{{0,2}}(?P<value>{AGE_WORDS})(?![\w%$]|[.,:]\d| (?:percent|minutes|hours|days|times|pages))", "age|turn", score=0.85),
+    form("age_cue", "AGE", rf"(?i)(?<!\w)(?:aged?|aged about|at the age of|at age|age of|age:|age is|turn(?:ed|s|ing)?(?: just)?|would(?: have)? be(?:en)?)[ :]{{0,2}}(?P<value>{AGE_WORDS})(?![\w%$]|[.,:]\d| (?:percent|minutes|hours|days|times|pages))", "age|turn|would", score=0.85),
+    form("age_after_name", "AGE", r"(?<!\w)[A-Z][a-z]{1,20}(?:, | \()(?P<value>[1-9]\d|1[01]\d)(?=[,)](?![ ]?\d)(?! (?:19|20)\d\d))", score=0.6),
     form("age_i_am", "AGE", rf"(?i)(?<!\w)(?:i'?m|i am|i was|he is|he's|he was|she is|she's|she was|who is|who's|is now|was only|was just|is only|is just) (?:now |only |just |almost |nearly |about )?(?P<value>\d{{1,3}})(?=[.,;!?)]? ?(?:$|and|now|years?|female|male|with|so|when|but|single|married|\n|who|this|[A-Z])|[.,;!?)])(?! ?%|[.,:]\d)", score=0.7),
 )
 """Ages; up to 89 they have no Safe Harbor letter."""

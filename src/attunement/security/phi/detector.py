@@ -14,8 +14,10 @@ from pathlib import Path
 from attunement.errors import UserError
 from attunement.records import Conversation
 from attunement.security.phi import dates, patterns, people
+from attunement.security.phi.capitals import by_capitals
 from attunement.security.phi.identifiers import PHISpan, merged
 from attunement.security.phi.tagger import Tagger
+from attunement.security.phi.words import Lists, split
 
 PATTERNS: tuple[patterns.Pattern, ...] = (
     *patterns.NET, *patterns.NUMBERS, *patterns.PLACES, *patterns.SEEN, *dates.DATES, *dates.AGES, *people.NAMES,
@@ -50,7 +52,8 @@ class PHIDetector:
 
     def __init__(self, *, quasi: bool = False, model: bool = True, weights: Path | None = None) -> None:
         self.quasi = quasi
-        self.tagger = Tagger(weights) if model else None
+        self._lists = Lists.read()
+        self._tagger = Tagger(self._lists, weights) if model else None
 
     def detect(self, text: str) -> list[PHISpan]:
         """The spans of `text`, in order and without overlaps."""
@@ -58,22 +61,34 @@ class PHIDetector:
 
     def detect_many(self, texts: Sequence[str]) -> list[list[PHISpan]]:
         """The spans of each text by itself; faster than one by one."""
-        tagged = self.tagger.spans(texts) if self.tagger else [[] for _ in texts]
-        return [self._together(text, model, ()) for text, model in zip(texts, tagged, strict=True)]
+        return [self._together(text, found, ()) for text, found in zip(texts, self._guessed(texts), strict=True)]
 
     def detect_turns(self, turns: Sequence[str]) -> list[list[PHISpan]]:
         """The spans of each turn of one conversation: with the question before it, and with what other turns gave away."""
-        tagged = self.tagger.spans(turns) if self.tagger else [[] for _ in turns]
-        asked = [tuple(people.answered(before, turn)) for before, turn in zip(("", *turns), turns, strict=False)]
-        found = [self._together(turn, model, known) for turn, model, known in zip(turns, tagged, asked, strict=True)]
-        again = _again(turns, found)
-        return [merged([spans, again_in], turn) for turn, spans, again_in in zip(turns, found, again, strict=True)]
+        return self.detect_talks([turns])[0]
 
-    def _together(self, text: str, model: Sequence[PHISpan], more: Iterable[PHISpan]) -> list[PHISpan]:
+    def detect_talks(self, talks: Sequence[Sequence[str]]) -> list[list[list[PHISpan]]]:
+        """`detect_turns` of several conversations; faster than one by one."""
+        guessed = iter(self._guessed([turn for turns in talks for turn in turns]))
+        out = []
+        for turns in talks:
+            asked = [tuple(people.answered(before, turn)) for before, turn in zip(("", *turns), turns, strict=False)]
+            found = [self._together(turn, next(guessed), known) for turn, known in zip(turns, asked, strict=True)]
+            out.append([merged([spans, more], turn) for turn, spans, more in zip(turns, found, _again(turns, found), strict=True)])
+        return out
+
+    def _guessed(self, texts: Sequence[str]) -> list[tuple[list[PHISpan], list[PHISpan]]]:
+        """What the tagger, and what capitals and lists say of each text."""
+        words = [split(text) for text in texts]
+        tagged = self._tagger.spans(texts, words) if self._tagger else [[] for _ in texts]
+        return [(tags, list(by_capitals(w, text, self._lists))) for tags, w, text in zip(tagged, words, texts, strict=True)]
+
+    def _together(self, text: str, guessed: tuple[list[PHISpan], list[PHISpan]], more: Iterable[PHISpan]) -> list[PHISpan]:
         lowered = text.lower()
         found = [span for pattern in PATTERNS for span in pattern.spans(text, lowered)]
         sure, guesses = [s for s in found if s.score >= SURE], [s for s in found if s.score < SURE]
-        return merged([sure, model, more, guesses], text)
+        surely_listed = [span for span in guessed[1] if span.score >= SURE]
+        return merged([[*sure, *surely_listed], guessed[0], more, guesses, guessed[1]], text)
 
     def told(self, spans: Iterable[PHISpan]) -> list[PHISpan]:
         """Those that count: with a Safe Harbor letter, or all with `quasi`."""

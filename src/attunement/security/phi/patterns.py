@@ -45,7 +45,7 @@ def form(name: str, kind: str, expression: str, first: str = "", check: Callable
 
 
 NUMBER = r"(?:\b(?:number|numbers|num|nbr|no|id|ids|code|nr)\b\.?|#)"
-LINK = rf"(?:[ \t]{{0,3}}(?:{NUMBER}|\b(?:is|was|are|it's|its|of|under|ending|in|with|called|reads|the|my|his|her|their|as|for|and|says|at|on|to)\b|[:=(–-]))"
+LINK = rf"(?:[ \t]{{0,3}}(?:{NUMBER}|\b(?:is|was|are|it's|its|of|under|ending|in|with|called|reads|the|my|his|her|their|as|for|and|says|at|on|to)\b|[:=(–,-]))"
 ID = r"#?(?<![A-Za-z0-9])(?=[A-Za-z/-]{0,8}\d)[A-Za-z0-9](?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])){2,30}(?![A-Za-z0-9])"
 SPACED = rf"{ID}(?: (?=[A-Z0-9]{{0,5}}\d)[A-Z0-9]{{2,6}}\b){{0,5}}"
 SPELLED = r"(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple|dash)[ ,-]{1,2}){3,24}(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)\b"
@@ -148,6 +148,8 @@ NUMBERS = (
     ),
     cued("id", "ID", r"unique identifier|identifier|id(?: (?:number|card|no|badge))?|unique code", "id", value=rf"(?:{SPACED})", score=0.75),
     form("code", "ID", r"(?<![\w/#-])#?[A-Z]{2,6}-\d{4,10}(?:-\d{1,6})?(?![\w-])", "-", score=0.7),
+    form("letters_and_digits", "ID", r"(?<![\w/#.-])(?:[A-Z]{1,5}-?\d{4,12}(?:-?[A-Z0-9]{1,8}){0,2}|\d{2,4}-[A-Z]{2,4}-\d{3,8})(?![\w-])", score=0.65),
+    form("spelled", "PHONE", rf"(?i)(?<![\w-]){SPELLED}", "one|two|three|four|five|six|seven|eight|nine|zero", lambda found: len(found.split()) > 6, 0.8),
     form("long_number", "ID", r"(?<![\w.,/$£€+-])\d{8,20}(?![\w%]|[.,/]\d)", score=0.6),
 )
 """Numbers, by their form or by the word before them."""
@@ -167,6 +169,20 @@ PLACES = (
     form("zip", "ZIP", rf"\b(?:{STATES},?|(?i:zip(?: ?code)?|postcode|postal code)(?: is|:)?) (?P<value>\d{{5}}(?:-\d{{4}})?)(?![\w-])", score=0.95),
     form("postcode", "ZIP", r"(?<!\w)(?:[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}|[ABCEGHJ-NPRSTVXY]\d[A-Z] \d[A-Z]\d)(?!\w)", score=0.85),
     form("facility", "LOCATION", rf"(?<![\w'’.-])(?:(?!{FACILITY}\b)[A-Z][\w'’&-]{{1,24}}\.?(?: (?:of|and|the|for|&))?+(?: the)?+ ){{1,5}}+{FACILITY}\b(?: (?:of|at) [A-Z]\w{{1,24}}(?: [A-Z]\w{{1,24}})?)?(?!['’]s)", score=0.85),
+    form(
+        "facility_low",
+        "LOCATION",
+        r"(?<![\w'’.-])(?:[A-Z][\w'’&-]{0,24}\.? ){1,4}+(?:(?:downtown|medical|community|mental health|psychiatric|walk-in) )?(?:clinic|hospital|med(?:ical)?\.? center|emergency room|ER|office)(?!\w)",
+        "clinic|hospital|center|er|office",
+        score=0.7,
+    ),
+    form(
+        "treated_at",
+        "LOCATION",
+        r"(?<!\w)(?:seen|treated|admitted|hospitali[sz]ed|evaluated|diagnosed|discharged|transferred|referred|checked in|surgery|presented|presenting|visit)(?: in| at| to| from)(?: the| our)? (?P<value>[A-Z][\w'’&.-]{0,24}(?: (?:of|and|&|[A-Z][\w'’&-]{0,24}\.?)(?= |[,;?!)]|\.?$)){0,5}(?<![ .]))",
+        " at | to | in | from ",
+        score=0.7,
+    ),
     form("saint", "LOCATION", r"(?<!\w)(?:St\.? |Mt\.? |Mount )[A-Z][\w]{2,20}(?:['’]s)?(?= (?:on|in|for|after|last|by)\b|[.,;?!)]|$)", "st|mt|mount", score=0.6),
 )
 """Places with a form of their own."""

@@ -12,6 +12,7 @@ PART = r"[A-ZÀ-ÖØ-Þ][\w'’-]{1,24}"
 PARTS = rf"{PART}(?: (?:{PART}|[A-Z]\.?|de|van|von|der|da|del|di|la|bin|al)(?![\w])){{0,3}}"
 NAMES: tuple[Pattern, ...] = (
     form("titled", "NAME", rf"(?<!\w)(?:Dr|Mr|Mrs|Ms|Prof|Rev|Fr|Sr)\.? (?P<value>(?:[A-Z]\. ?)?{PARTS}|[A-Z]\.)", "dr|mr|ms|prof|rev|fr|sr", score=0.93),
+    form("title", "TITLE", r"(?<!\w)(?:(?:Dr|Mr|Mrs|Ms|Prof|Rev)\.?|Miss|Professor|Doctor)(?= [A-ZÀ-ÖØ-Þ])", "dr|mr|ms|miss|prof|doctor|rev", score=0.9),
     form("introduced", "NAME", rf"(?<!\w)(?:[Mm]y (?:full |first |last |legal |real |maiden )?name(?:'s| is| was)|[Nn]ame is|[Cc]all me|[Cc]alled me|[Ii] go by|[Nn]ame:) {{1,4}}(?P<value>{PARTS})", "name|call|go by", score=0.92),
     form("introduced_low", "NAME", r"(?i)(?<!\w)my (?:full |first |last )?name(?:'s| is) (?P<value>(?!not\b|on\b|in\b|the\b|a\b|so\b)[a-z'’-]{2,20})(?!\w)", "name", score=0.9),
     form("initialled", "NAME", rf"(?<![\w.])(?P<value>{PART} [A-Z]\.)(?= ?(?:[,;:)]|was|is|has|who|with|had|seen|at|\(|$))", ".", score=0.75),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from attunement.errors import ModelError
 from attunement.security.phi.identifiers import TYPES, PHISpan, letter
-from attunement.security.phi.words import MEANING, Floats, Lists, Look, Looks, Word, split
+from attunement.security.phi.words import MEANING, Floats, Lists, Look, Looks, Word
 
 WEIGHTS = Path(__file__).parent / "weights.npz"
 WIDTH, BLOCKS = 128, 5
@@ -35,34 +34,29 @@ OUTSIDE = 0.35
 """A word is marked where `O` has less than this share: recall first."""
 
 
-def save(path: Path, weights: Mapping[str, Any], lists: Lists) -> None:
-    """Writes the network's weights in 16 bits and the lists."""
-    half = {name: np.asarray(value, dtype=np.float16) for name, value in weights.items()}
-    np.savez_compressed(path, **half, **{f"list.{f.name}": getattr(lists, f.name) for f in fields(lists)})
+def save(path: Path, weights: Mapping[str, Any]) -> None:
+    """Writes the network's weights in 16 bits."""
+    np.savez_compressed(path, **{name: np.asarray(value, dtype=np.float16) for name, value in weights.items()})
 
 
 class Tagger:
     """Marks words of texts. Loads at the first use; `path` names other weights. Raises `ModelError` when they cannot be read."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, lists: Lists, path: Path | None = None) -> None:
         self.path = path or WEIGHTS
+        self._looks = Looks(lists)
         self._kept: OrderedDict[str, Floats] = OrderedDict()
 
     @cached_property
     def _weights(self) -> dict[str, NDArray[Any]]:
         try:
             with np.load(self.path, allow_pickle=False) as found:
-                return {n: found[n] if n.startswith("list.") else found[n].astype(np.float32) for n in found.files}
+                return {name: found[name].astype(np.float32) for name in found.files}
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"the PHI tagger's weights {self.path} cannot be read: install the package again ({error})") from error
 
-    @cached_property
-    def _looks(self) -> Looks:
-        return Looks(Lists(**{f.name: self._weights[f"list.{f.name}"] for f in fields(Lists)}))
-
-    def spans(self, texts: Sequence[str]) -> list[list[PHISpan]]:
-        """What it marks in each of `texts`."""
-        words = [split(text) for text in texts]
+    def spans(self, texts: Sequence[str], words: Sequence[Sequence[Word]]) -> list[list[PHISpan]]:
+        """What it marks in each of `texts`, whose words are `words`."""
         out: list[list[PHISpan]] = [[] for _ in texts]
         for group in _groups([len(w) for w in words]):
             chances = self.chances([words[i] for i in group])

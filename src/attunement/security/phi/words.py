@@ -10,7 +10,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attunement.errors import ModelError
+
 WORD = re.compile(r"[^\W\d_]{1,40}|\d{1,20}|\n\s*|[^\w\s]|_")
 TRIGRAMS, AFFIXES, SHAPES, MOST = 6144, 2048, 384, 12
 """Buckets of hashed parts, and how many trigrams of a word count."""
-FLAGS = 13
+FLAGS = 14
 MEANING = 384
 Floats = NDArray[np.float32]
+LISTS = Path(__file__).parent / "lists.npz"
 
 
 @dataclass(frozen=True)
@@ -71,23 +74,37 @@ def shape(word: str) -> str:
 
 @dataclass(frozen=True)
 class Lists:
-    """Hashes of folded names and places, sorted: first names, surnames, parts of names of cities, large places, and common first names."""
+    """Hashes of folded words, sorted: first names, surnames, parts of names of cities, large places, common first names, and usual words."""
 
     first: NDArray[np.uint32]
     last: NDArray[np.uint32]
     city: NDArray[np.uint32]
     large: NDArray[np.uint32]
     common: NDArray[np.uint32]
+    usual: NDArray[np.uint32]
+
+    @classmethod
+    def read(cls, path: Path | None = None) -> Lists:
+        """Those in `path` (default: the shipped ones). Raises `ModelError`."""
+        try:
+            with np.load(path or LISTS, allow_pickle=False) as found:
+                return cls(**{f.name: found[f"list.{f.name}"] for f in fields(cls)})
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"the lists of names {path or LISTS} cannot be read: install the package again ({error})") from error
+
+    def write(self, path: Path) -> None:
+        """Writes them for `read`."""
+        np.savez_compressed(path, **{f"list.{f.name}": getattr(self, f.name) for f in fields(self)})
 
     def has(self, word: str) -> list[float]:
         """One number a list: whether `word` stands in it."""
         bits = self._bits.get(hashed(fold(word)), 0)
-        return [float(bits >> i & 1) for i in range(5)]
+        return [float(bits >> i & 1) for i in range(6)]
 
     @cached_property
     def _bits(self) -> dict[int, int]:
         found: dict[int, int] = {}
-        for i, known in enumerate((self.first, self.last, self.city, self.large, self.common)):
+        for i, known in enumerate((self.first, self.last, self.city, self.large, self.common, self.usual)):
             for number in known.tolist():
                 found[number] = found.get(number, 0) | 1 << i
         return found
@@ -144,4 +161,4 @@ class Looks:
             float(not word.isalnum()),
         ]
         affixes = (hashed("^" + low[:3]) % AFFIXES, hashed("$" + low[-4:]) % AFFIXES)
-        return Look(meaning, trigrams + [-1] * (MOST - len(trigrams)), affixes, hashed(shape(word)) % SHAPES, kind + (self.lists.has(word) if alone else [0.0] * 5))
+        return Look(meaning, trigrams + [-1] * (MOST - len(trigrams)), affixes, hashed(shape(word)) % SHAPES, kind + (self.lists.has(word) if alone else [0.0] * 6))

@@ -44,7 +44,11 @@ def presidio(data: Path) -> list[Labelled]:
     """The synthetic set of presidio-research (MIT)."""
     rows = json.loads((data / "presidio-synth" / "synth_dataset_v2.json").read_text(encoding="utf-8"))
     return [
-        Labelled(r["full_text"], [(s["start_position"], s["end_position"], PRESIDIO[s["entity_type"]]) for s in r["spans"]], str(r["template_id"]))
+        Labelled(
+            r["full_text"],
+            [(s["start_position"], s["end_position"], PRESIDIO[s["entity_type"]]) for s in r["spans"]],
+            str(r["template_id"]),
+        )
         for r in rows
     ]
 
@@ -52,7 +56,9 @@ def presidio(data: Path) -> list[Labelled]:
 def clinical(data: Path) -> list[Labelled]:
     """Clinical queries (MIT), labelled by value; the group is their first five words, as the set has no templates."""
     out = []
-    for part in (data / "synthetic-clinical-queries" / "synthetic_dataset.txt").read_text(encoding="utf-8").split("===QUERY===")[1:]:
+    for part in (
+        (data / "synthetic-clinical-queries" / "synthetic_dataset.txt").read_text(encoding="utf-8").split("===QUERY===")[1:]
+    ):
         text, _, told = part.partition("===PHI_TAGS===")
         text = text.strip()
         spans: list[tuple[int, int, str]] = []

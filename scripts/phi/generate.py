@@ -22,8 +22,20 @@ CHOICE = re.compile(r"\[([^\[\]]*)\]")
 KIN = r"(?i)\b(my|her|his) (sister|brother|mother|mom|mum|dad|father|husband|wife|boyfriend|girlfriend|gf|bf|friend|best friend|boss|cousin|aunt|uncle|son|daughter|ex|roommate|partner|teacher|therapist|neighbor)\b(?! (?:and|is not|who))"
 PLACES = (
     (re.compile(KIN), "{0} {FIRST}", 0.5),
-    (re.compile(r"(?<![A-Za-z'’])(?:He|She)(?= (?:is|was|said|told|never|always|has|had|just|wants|does|left|got|keeps|would|will|can)\b)"), "{FIRST}", 0.35),
-    (re.compile(r"(?<=[a-z,] )(?:he|she)(?= (?:is|was|said|told|never|always|has|had|just|wants|does|left|got|keeps|would|will|can)\b)"), "{FIRST}", 0.25),
+    (
+        re.compile(
+            r"(?<![A-Za-z'’])(?:He|She)(?= (?:is|was|said|told|never|always|has|had|just|wants|does|left|got|keeps|would|will|can)\b)"
+        ),
+        "{FIRST}",
+        0.35,
+    ),
+    (
+        re.compile(
+            r"(?<=[a-z,] )(?:he|she)(?= (?:is|was|said|told|never|always|has|had|just|wants|does|left|got|keeps|would|will|can)\b)"
+        ),
+        "{FIRST}",
+        0.25,
+    ),
     (re.compile(r"(?<=(?:with|from) )(?:him|someone|somebody)\b"), "{NAME}", 0.35),
     (re.compile(r"(?<= (?:to|at|by|of|on) )(?:him|someone|somebody)\b"), "{NAME}", 0.35),
     (re.compile(r"\b(?:somebody|someone|this guy|this girl|a guy|a girl)\b"), "{NAME}", 0.3),
@@ -31,7 +43,13 @@ PLACES = (
     (re.compile(r"(?<=[a-z] )(?:at school|in school|at college|in college)\b"), "at {SCHOOL}", 0.4),
     (re.compile(r"\b(?:the hospital|a hospital|the ER|the clinic|a psych ward)\b"), "{FACILITY}", 0.5),
     (re.compile(r"(?<=[a-z] )(?:in town|in my town|in my city|around here|at home)\b"), "in {CITY}", 0.35),
-    (re.compile(r"(?<=[a-z] )(?:recently|a few (?:months|weeks|years) ago|last (?:week|month|year)|a (?:year|month|week) ago|yesterday)\b"), "{TIMED}", 0.4),
+    (
+        re.compile(
+            r"(?<=[a-z] )(?:recently|a few (?:months|weeks|years) ago|last (?:week|month|year)|a (?:year|month|week) ago|yesterday)\b"
+        ),
+        "{TIMED}",
+        0.4,
+    ),
     (re.compile(r"\b(?:my doctor|a doctor|the doctor|my psychiatrist)\b"), "{TITLE} {LASTN}", 0.35),
 )
 VOCATIVE = 0.06
@@ -90,7 +108,12 @@ def real_texts(data: Path, own: Path) -> dict[str, list[str]]:
 
 def unmasked(text: str, slots: Slots) -> Labelled:
     """A comment whose masked names are filled in; other words with a capital inside a sentence become `?`."""
-    text = MASK.sub(lambda m: ("{FIRST}" if slots.chance(0.5) else "{NAME}" if slots.chance(0.6) else "{LAST}") if m[1] == "NAME" else "faith", text)
+    text = MASK.sub(
+        lambda m: (
+            ("{FIRST}" if slots.chance(0.5) else "{NAME}" if slots.chance(0.6) else "{LAST}") if m[1] == "NAME" else "faith"
+        ),
+        text,
+    )
     return doubtful(*filled(text, slots))
 
 
@@ -98,7 +121,9 @@ def doubtful(text: str, spans: Spans) -> Labelled:
     """With type `?` for what may be a name that nobody labelled."""
     more = []
     for match in re.finditer(r"(?<=[a-z,;] )[A-Z][A-Za-z'’.-]+(?: [A-Z][A-Za-z'’-]+)*|\d[\d,./-]*", text):
-        if match[0] not in {"I", "I'm", "I've", "I'd", "I’m", "OK"} and not any(s < match.end() and match.start() < e for s, e, _ in spans):
+        if match[0] not in {"I", "I'm", "I've", "I'd", "I’m", "OK"} and not any(
+            s < match.end() and match.start() < e for s, e, _ in spans
+        ):
             more.append((match.start(), match.end(), "?"))
     return text, sorted([*spans, *more])
 
@@ -107,14 +132,36 @@ def substituted(text: str, slots: Slots) -> Labelled:
     """A real text with names, places and dates in the place of what may be one."""
     text = text.replace("{", "(").replace("}", ")")
     for pattern, put, share in PLACES:
+
         def with_slot(m: re.Match[str], put: str = put, share: float = share) -> str:
             if not slots.chance(share):
                 return m[0]
-            found = put.replace("{TIMED}", slots.rng.choice(("on {DATE}", "in {CITY} in {YEAR}", "in {MONTHYEAR}", "last {WEEKDAY}", "since {DATE}", "when we lived in {CITY}")))
+            found = put.replace(
+                "{TIMED}",
+                slots.rng.choice(
+                    (
+                        "on {DATE}",
+                        "in {CITY} in {YEAR}",
+                        "in {MONTHYEAR}",
+                        "last {WEEKDAY}",
+                        "since {DATE}",
+                        "when we lived in {CITY}",
+                    )
+                ),
+            )
             return found.replace("{0}", m[0])
+
         text = pattern.sub(with_slot, text)
     if slots.chance(VOCATIVE):
-        text = slots.rng.choice(("{FIRST}, " + text[:1].lower() + text[1:], text.rstrip(".!") + ", {FIRST}.", "Hi {FIRST}, " + text, text + "\n- {FIRST}", "Dear {NAME},\n" + text))
+        text = slots.rng.choice(
+            (
+                "{FIRST}, " + text[:1].lower() + text[1:],
+                text.rstrip(".!") + ", {FIRST}.",
+                "Hi {FIRST}, " + text,
+                text + "\n- {FIRST}",
+                "Dear {NAME},\n" + text,
+            )
+        )
     return doubtful(*filled(text, slots))
 
 
@@ -127,12 +174,17 @@ def disturbed(found: Labelled, rng: random.Random) -> Labelled:
     if roll < 0.84 or len(text.lower()) != len(text):
         return (text.lower() if len(text.lower()) == len(text) else text), spans
     if roll < 0.96:
-        keep = [not (c in ",.;:!?\"" and not any(s <= i < e and k not in {"NAME", "LOCATION", "ORGANIZATION"} for s, e, k in spans)) for i, c in enumerate(text)]
+        keep = [
+            not (c in ',.;:!?"' and not any(s <= i < e and k not in {"NAME", "LOCATION", "ORGANIZATION"} for s, e, k in spans))
+            for i, c in enumerate(text)
+        ]
         place = [0]
         for k in keep:
             place.append(place[-1] + k)
         out = "".join(c for c, k in zip(text, keep, strict=True) if k)
-        return (out.lower() if len(out.lower()) == len(out) and rng.random() < 0.8 else out), [(place[s], place[e], k) for s, e, k in spans if place[e] > place[s]]
+        return (out.lower() if len(out.lower()) == len(out) and rng.random() < 0.8 else out), [
+            (place[s], place[e], k) for s, e, k in spans if place[e] > place[s]
+        ]
     return (text.upper() if len(text.upper()) == len(text) else text), spans
 
 

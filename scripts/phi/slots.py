@@ -15,7 +15,30 @@ from faker.config import AVAILABLE_LOCALES
 
 LATIN = re.compile(r"^[A-Za-zÀ-ɏ'’ .-]{2,24}$")
 CITY_FIELDS = ("cities", "city_names", "municipalities", "towns", "settlement_names", "cities_name")
-LAYOUT_LOCALES = ("en_US", "en_GB", "en_AU", "en_CA", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL", "cs_CZ", "sv_SE", "da_DK", "fi_FI", "hu_HU", "pt_BR", "el_GR", "ru_RU", "tr_TR", "no_NO", "sl_SI", "is_IS")
+LAYOUT_LOCALES = (
+    "en_US",
+    "en_GB",
+    "en_AU",
+    "en_CA",
+    "de_DE",
+    "fr_FR",
+    "es_ES",
+    "it_IT",
+    "nl_NL",
+    "pl_PL",
+    "cs_CZ",
+    "sv_SE",
+    "da_DK",
+    "fi_FI",
+    "hu_HU",
+    "pt_BR",
+    "el_GR",
+    "ru_RU",
+    "tr_TR",
+    "no_NO",
+    "sl_SI",
+    "is_IS",
+)
 US_CITIES = """New York|Los Angeles|Chicago|Houston|Phoenix|Philadelphia|San Antonio|San Diego|Dallas|Austin|Jacksonville|Columbus|Charlotte|Indianapolis
 Seattle|Denver|Boston|Detroit|Nashville|Portland|Memphis|Las Vegas|Louisville|Baltimore|Milwaukee|Albuquerque|Tucson|Fresno|Sacramento|Mesa|Atlanta
 Kansas City|Omaha|Miami|Oakland|Minneapolis|Tulsa|Tampa|New Orleans|Cleveland|Honolulu|Anaheim|Lexington|St. Louis|Pittsburgh|Cincinnati|Orlando
@@ -28,21 +51,158 @@ Colombian|Peruvian|Nigerian|Ghanaian|Kenyan|Ethiopian|Somali|Egyptian|Moroccan|S
 Chinese|Japanese|Korean|Vietnamese|Thai|Filipino|Indonesian|Malaysian|Australian|Jamaican|Haitian|Israeli|Palestinian|Kurdish|Armenian|Serbian|Croatian
 African American|Latina|Latino|Hispanic|Native American|Asian|Slovenian|Icelandic|Greenlandic|Estonian|Latvian|Lithuanian"""
 JOBS = "CEO|CFO|director|chief of staff|head nurse|manager|attorney|spokesman|president|founder|professor|editor|Airport tower controller|Cinematographer|Financial analyst|Plumber|teacher|Social worker|Chairman|senior engineer"
-TITLES = ("Dr.", "Mr.", "Mrs.", "Ms.", "Miss", "Prof.", "Dr", "Mr", "Mrs", "Ms", "Doctor", "Professor", "Sir", "Nurse", "Father", "Rev.", "Judge", "Coach", "Officer")
-FACILITY = ("Hospital", "General Hospital", "Medical Center", "Clinic", "Health", "Health Center", "Children's Hospital", "Memorial Hospital", "Med Ctr", "Behavioral Health", "Counseling Center", "Recovery Center", "Hospice", "Family Practice", "Regional", "Community Hospital", "Rehab")
+TITLES = (
+    "Dr.",
+    "Mr.",
+    "Mrs.",
+    "Ms.",
+    "Miss",
+    "Prof.",
+    "Dr",
+    "Mr",
+    "Mrs",
+    "Ms",
+    "Doctor",
+    "Professor",
+    "Sir",
+    "Nurse",
+    "Father",
+    "Rev.",
+    "Judge",
+    "Coach",
+    "Officer",
+)
+FACILITY = (
+    "Hospital",
+    "General Hospital",
+    "Medical Center",
+    "Clinic",
+    "Health",
+    "Health Center",
+    "Children's Hospital",
+    "Memorial Hospital",
+    "Med Ctr",
+    "Behavioral Health",
+    "Counseling Center",
+    "Recovery Center",
+    "Hospice",
+    "Family Practice",
+    "Regional",
+    "Community Hospital",
+    "Rehab",
+)
 FAMOUS = "Mayo Clinic|Cleveland Clinic|UCSF|Johns Hopkins|Mount Sinai|Mt. Sinai|Cedars-Sinai|NYU Langone|Mass General|Stanford Health|UCLA Medical Center|Kaiser|Bellevue|Duke University Hospital|Brigham and Women's Hospital|Sloan Kettering|MD Anderson|Baylor|Emory|UPMC|NY Presbyterian|Northwestern Memorial|Guy's|Bart's|CHOP|VA hospital"
-SCHOOLS = ("High School", "Middle School", "Elementary", "University", "College", "Academy", "State University", "Community College")
-BUSINESS = ("Inc.", "LLC", "Ltd", "Corp", "Group", "& Sons", "Foods", "Logistics", "Bank", "Insurance", "Solutions", "Systems", "Analytics", "Partners", "Airlines", "Motors", "Media", "Studios", "Foundation", "Health", "Energy", "Books", "Software", "Labs")
+SCHOOLS = (
+    "High School",
+    "Middle School",
+    "Elementary",
+    "University",
+    "College",
+    "Academy",
+    "State University",
+    "Community College",
+)
+BUSINESS = (
+    "Inc.",
+    "LLC",
+    "Ltd",
+    "Corp",
+    "Group",
+    "& Sons",
+    "Foods",
+    "Logistics",
+    "Bank",
+    "Insurance",
+    "Solutions",
+    "Systems",
+    "Analytics",
+    "Partners",
+    "Airlines",
+    "Motors",
+    "Media",
+    "Studios",
+    "Foundation",
+    "Health",
+    "Energy",
+    "Books",
+    "Software",
+    "Labs",
+)
 KNOWN = "Walmart|Target|Amazon|Starbucks|Google|Microsoft|McDonald's|Costco|Home Depot|FedEx|UPS|Boeing|Ford|Tesla|IBM|Intel|Wells Fargo|Chase|Citibank|Verizon|Comcast|Delta|Nike|Ikea|Lidl|Tesco|Aetna|Cigna|Humana|Blue Cross|the Salvation Army|Red Cross|the Navy|the New York Times"
 ORG_PARTS = "Opti Care Data Mind Net Info Bio Clear Blue Green Red North Sun Star Rock River Cloud Bright Core Open True Smart Pixel Prime Terra Nova Vita Medi Fin Agri Geo Hydro Quick Silver Gold Iron Stone Apex Zen Lum Vert Syn Cyto Pred App Kar Pers Mys Civ".split()
-ORG_ENDS = "soft tech ly io ware sys net lytics gix ent works ia ex is labs data mark ics edge hub gen wave mind istic eon ora".split()
-SUFFIXES = ("Street", "St", "St.", "Avenue", "Ave", "Ave.", "Road", "Rd", "Lane", "Ln", "Drive", "Dr", "Court", "Ct", "Boulevard", "Blvd", "Way", "Place", "Square", "Terrace", "Loop", "Crescent", "Circle", "Trail", "Highway")
-FOREIGN_STREETS = ("{}gata", "{}straße", "{}strasse", "{}straat", "{}laan", "{}katu", "{}tie", "{}vej", "{}vegen", "{} út", "{} utca", "Rua {}", "Rue de {}", "rue {}", "Via {}", "Calle {}", "Avenida {}", "ul. {}", "{}ova", "Piazzetta {}", "{} tér", "Plaza {}", "{}weg", "{}gasse", "Strada {}", "{}bakken", "Avenue {}", "Praceta {}", "{}skuja", "Οδός {}")
+ORG_ENDS = (
+    "soft tech ly io ware sys net lytics gix ent works ia ex is labs data mark ics edge hub gen wave mind istic eon ora".split()
+)
+SUFFIXES = (
+    "Street",
+    "St",
+    "St.",
+    "Avenue",
+    "Ave",
+    "Ave.",
+    "Road",
+    "Rd",
+    "Lane",
+    "Ln",
+    "Drive",
+    "Dr",
+    "Court",
+    "Ct",
+    "Boulevard",
+    "Blvd",
+    "Way",
+    "Place",
+    "Square",
+    "Terrace",
+    "Loop",
+    "Crescent",
+    "Circle",
+    "Trail",
+    "Highway",
+)
+FOREIGN_STREETS = (
+    "{}gata",
+    "{}straße",
+    "{}strasse",
+    "{}straat",
+    "{}laan",
+    "{}katu",
+    "{}tie",
+    "{}vej",
+    "{}vegen",
+    "{} út",
+    "{} utca",
+    "Rua {}",
+    "Rue de {}",
+    "rue {}",
+    "Via {}",
+    "Calle {}",
+    "Avenida {}",
+    "ul. {}",
+    "{}ova",
+    "Piazzetta {}",
+    "{} tér",
+    "Plaza {}",
+    "{}weg",
+    "{}gasse",
+    "Strada {}",
+    "{}bakken",
+    "Avenue {}",
+    "Praceta {}",
+    "{}skuja",
+    "Οδός {}",
+)
 MONTHS = "January February March April May June July August September October November December".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 STATES = "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY".split()
-STATE_NAMES = "Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii|Idaho|Illinois|Indiana|Iowa|Kansas|Kentucky|Louisiana|Maine|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|Montana|Nebraska|Nevada|New Hampshire|New Jersey|New Mexico|New York State|North Carolina|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington State|West Virginia|Wisconsin|Wyoming|Ontario|Quebec|Bavaria|New South Wales|Queensland|Scotland|Wales|England|British Columbia|Alberta".split("|")
-UNIT, TEEN, TEN = "one two three four five six seven eight nine".split(), "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), "twenty thirty forty fifty sixty seventy eighty ninety".split()
+STATE_NAMES = "Alabama|Alaska|Arizona|Arkansas|California|Colorado|Connecticut|Delaware|Florida|Georgia|Hawaii|Idaho|Illinois|Indiana|Iowa|Kansas|Kentucky|Louisiana|Maine|Maryland|Massachusetts|Michigan|Minnesota|Mississippi|Missouri|Montana|Nebraska|Nevada|New Hampshire|New Jersey|New Mexico|New York State|North Carolina|North Dakota|Ohio|Oklahoma|Oregon|Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington State|West Virginia|Wisconsin|Wyoming|Ontario|Quebec|Bavaria|New South Wales|Queensland|Scotland|Wales|England|British Columbia|Alberta".split(
+    "|"
+)
+UNIT, TEEN, TEN = (
+    "one two three four five six seven eight nine".split(),
+    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(),
+    "twenty thirty forty fifty sixty seventy eighty ninety".split(),
+)
 ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth twentieth thirtieth twenty-first twenty third".split()
 
 
@@ -67,7 +227,9 @@ def lists() -> dict[str, Any]:
                 cities.update(name for field in CITY_FIELDS for name in own(field))
                 if locale.startswith("en"):
                     countries.update(own("countries"))
-    return {"m": first, "f": first["f"], "last": last, "cities": sorted(cities), "countries": sorted(countries)} | {"m": first["m"]}
+    return {"m": first, "f": first["f"], "last": last, "cities": sorted(cities), "countries": sorted(countries)} | {
+        "m": first["m"]
+    }
 
 
 def words(text: str) -> list[str]:
@@ -123,7 +285,11 @@ class Slots:
 
     def forename(self) -> str:
         g = self.rng.choice("mf")
-        name = self.odd(self.first[g]) if self.chance(0.12) else self.rng.choice(self.common[g] if self.chance(0.5) else self.first[g])
+        name = (
+            self.odd(self.first[g])
+            if self.chance(0.12)
+            else self.rng.choice(self.common[g] if self.chance(0.5) else self.first[g])
+        )
         return name.upper() if self.chance(0.02) else name
 
     def surname(self) -> str:
@@ -137,7 +303,9 @@ class Slots:
         if roll < 0.15:
             return self.forename()
         if roll < 0.25:
-            return f"{self.forename()} {self.rng.choice(string.ascii_uppercase)}{self.rng.choice(('', '.', '.'))} {self.surname()}"
+            return (
+                f"{self.forename()} {self.rng.choice(string.ascii_uppercase)}{self.rng.choice(('', '.', '.'))} {self.surname()}"
+            )
         if roll < 0.30:
             return f"{self.forename()} {self.forename()} {self.surname()}"
         if roll < 0.33:
@@ -154,7 +322,11 @@ class Slots:
         if roll < 0.2:
             return self.rng.choice(KNOWN.split("|"))
         if roll < 0.45:
-            return self.rng.choice(ORG_PARTS) + self.rng.choice((*ORG_ENDS, *ORG_ENDS, *ORG_PARTS)) + (f" {self.rng.choice(BUSINESS)}" if self.chance(0.3) else "")
+            return (
+                self.rng.choice(ORG_PARTS)
+                + self.rng.choice((*ORG_ENDS, *ORG_ENDS, *ORG_PARTS))
+                + (f" {self.rng.choice(BUSINESS)}" if self.chance(0.3) else "")
+            )
         if roll < 0.6:
             return f"{self.surname()} {self.rng.choice(BUSINESS)}"
         if roll < 0.72:
@@ -185,7 +357,11 @@ class Slots:
         return found.upper() if self.chance(0.12) else found
 
     def country(self) -> str:
-        return self.rng.choice(("the US", "USA", "the UK", "England", "America")) if self.chance(0.12) else self.rng.choice(self.countries)
+        return (
+            self.rng.choice(("the US", "USA", "the UK", "England", "America"))
+            if self.chance(0.12)
+            else self.rng.choice(self.countries)
+        )
 
     def street(self) -> str:
         roll = self.rng.random()
@@ -196,7 +372,9 @@ class Slots:
         return self.fakers[self.rng.choice(LAYOUT_LOCALES)].street_name()
 
     def number(self) -> str:
-        return f"{self.rng.randint(1, 99)}" if self.chance(0.4) else f"{self.rng.randint(1, 99999):0{self.rng.choice((1, 4, 5))}d}"
+        return (
+            f"{self.rng.randint(1, 99)}" if self.chance(0.4) else f"{self.rng.randint(1, 99999):0{self.rng.choice((1, 4, 5))}d}"
+        )
 
     def street_number(self) -> str:
         found = f"{self.street()} {self.number()}" if self.chance(0.35) else f"{self.number()} {self.street()}"
@@ -228,13 +406,20 @@ class Slots:
         if roll < 0.25:
             found = self.rng.choice(FAMOUS.split("|"))
         elif roll < 0.45:
-            found = f"{self.rng.choice(('St.', 'Saint', 'St'))} {self.rng.choice(self.common[self.rng.choice('mf')])}{self.rng.choice(('', chr(39) + 's', chr(39) + 's'))}" + (f" {self.rng.choice(FACILITY)}" if self.chance(0.7) else "")
+            found = (
+                f"{self.rng.choice(('St.', 'Saint', 'St'))} {self.rng.choice(self.common[self.rng.choice('mf')])}{self.rng.choice(('', chr(39) + 's', chr(39) + 's'))}"
+                + (f" {self.rng.choice(FACILITY)}" if self.chance(0.7) else "")
+            )
         else:
             found = f"{self.rng.choice((self.city, self.city, self.surname))()} {self.rng.choice(FACILITY)}".replace(",", "")
         return f"{found}{self.rng.choice((', ', ' '))}{self.rng.choice(self.us)}" if self.chance(0.08) else found
 
     def school(self) -> str:
-        return f"University of {self.city()}" if self.chance(0.2) else f"{self.rng.choice((self.surname, self.city))()} {self.rng.choice(SCHOOLS)}".replace(",", "")
+        return (
+            f"University of {self.city()}"
+            if self.chance(0.2)
+            else f"{self.rng.choice((self.surname, self.city))()} {self.rng.choice(SCHOOLS)}".replace(",", "")
+        )
 
     def year(self) -> str:
         return str(self.rng.randint(1925, 2026))
@@ -254,10 +439,20 @@ class Slots:
 
     def two(self) -> str:
         roll = self.rng.random()
-        return self.rng.choice(TEEN) if roll < 0.3 else f"{self.rng.choice(TEN)} {self.rng.choice(UNIT)}" if roll < 0.8 else self.rng.choice(TEN)
+        return (
+            self.rng.choice(TEEN)
+            if roll < 0.3
+            else f"{self.rng.choice(TEN)} {self.rng.choice(UNIT)}"
+            if roll < 0.8
+            else self.rng.choice(TEN)
+        )
 
     def spoken_year(self) -> str:
-        return f"{self.rng.choice(('nineteen', 'nineteen', 'twenty'))} {self.two()}" if self.chance(0.7) else f"two thousand {self.rng.choice(UNIT)}"
+        return (
+            f"{self.rng.choice(('nineteen', 'nineteen', 'twenty'))} {self.two()}"
+            if self.chance(0.7)
+            else f"two thousand {self.rng.choice(UNIT)}"
+        )
 
     def spoken_date(self) -> str:
         m, o = self.rng.choice(MONTHS), self.rng.choice(ORDINALS)
@@ -269,7 +464,19 @@ class Slots:
     def phone(self) -> str:
         if self.chance(0.45):
             a, b, c = (str(self.rng.randint(lo, hi)) for lo, hi in ((200, 989), (200, 999), (1000, 9999)))
-            return self.rng.choice((f"{a}-{b}-{c}", f"({a}) {b}-{c}", f"{a}.{b}.{c}", f"{a} {b} {c}", f"+1 {a} {b} {c}", f"{b}-{c}", f"1-{a}-{b}-{c}", f"{a}{b}{c}", f"{b} {c}"))
+            return self.rng.choice(
+                (
+                    f"{a}-{b}-{c}",
+                    f"({a}) {b}-{c}",
+                    f"{a}.{b}.{c}",
+                    f"{a} {b} {c}",
+                    f"+1 {a} {b} {c}",
+                    f"{b}-{c}",
+                    f"1-{a}-{b}-{c}",
+                    f"{a}{b}{c}",
+                    f"{b} {c}",
+                )
+            )
         return self.fakers[self.rng.choice(LAYOUT_LOCALES)].phone_number()
 
     def spoken_phone(self) -> str:
@@ -280,9 +487,23 @@ class Slots:
 
     def url(self) -> str:
         found = self.fakers["en_US"].url()
-        return self.rng.choice((found, found[8:].strip("/"), "www." + found[8:].strip("/"), found + "people/" + self.forename().lower()))
+        return self.rng.choice(
+            (found, found[8:].strip("/"), "www." + found[8:].strip("/"), found + "people/" + self.forename().lower())
+        )
 
     def record(self) -> str:
         letters = "".join(self.rng.choice(string.ascii_uppercase) for _ in range(self.rng.randint(1, 4)))
         digits = "".join(self.rng.choice(string.digits) for _ in range(self.rng.randint(4, 10)))
-        return self.rng.choice((digits, digits, letters + digits, f"{letters}-{digits}", f"#{digits}", f"#{letters}-{digits}", f"{digits[:3]}-{digits[3:5] or 77}-{digits[5:] or 123}", f"{digits}{letters[:1]}", f"{digits}-{letters}"))
+        return self.rng.choice(
+            (
+                digits,
+                digits,
+                letters + digits,
+                f"{letters}-{digits}",
+                f"#{digits}",
+                f"#{letters}-{digits}",
+                f"{digits[:3]}-{digits[3:5] or 77}-{digits[5:] or 123}",
+                f"{digits}{letters[:1]}",
+                f"{digits}-{letters}",
+            )
+        )

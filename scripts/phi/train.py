@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from generate import Labelled, disturbed, examples, filled, read_templates, real_texts
+from generate import SLOT, Labelled, disturbed, examples, filled, read_templates, real_texts
 from slots import STATE_NAMES, STATES, Slots
 
 from attunement.security.phi.tagger import BLOCKS, DILATIONS, LABELS, PARTS, WIDTH, save
@@ -58,7 +58,8 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.trigrams, self.prefix, self.suffix, self.shape = (
-            nn.Embedding(n, PARTS[k]) for n, k in ((TRIGRAMS, "trigrams"), (AFFIXES, "prefix"), (AFFIXES, "suffix"), (SHAPES, "shape"))
+            nn.Embedding(n, PARTS[k])
+            for n, k in ((TRIGRAMS, "trigrams"), (AFFIXES, "prefix"), (AFFIXES, "suffix"), (SHAPES, "shape"))
         )
         for table in (self.trigrams, self.prefix, self.suffix, self.shape):
             nn.init.normal_(table.weight, std=0.1)
@@ -68,7 +69,9 @@ class Net(nn.Module):
         self.blocks = nn.ModuleList(nn.Linear(3 * WIDTH, WIDTH) for _ in DILATIONS)
         self.out = nn.Linear(WIDTH, len(LABELS))
 
-    def forward(self, meaning: Tensor, trigrams: Tensor, affixes: Tensor, shape: Tensor, flags: Tensor, spaced: Tensor, real: Tensor) -> Tensor:
+    def forward(
+        self, meaning: Tensor, trigrams: Tensor, affixes: Tensor, shape: Tensor, flags: Tensor, spaced: Tensor, real: Tensor
+    ) -> Tensor:
         known = (trigrams >= 0).float()[..., None]
         letters = (self.trigrams(trigrams.clamp(min=0)) * known).sum(1) / known.sum(1).clamp(min=1)
         parts = [meaning * 8, letters, self.prefix(affixes[:, 0]), self.suffix(affixes[:, 1]), self.shape(shape), flags]
@@ -117,13 +120,20 @@ class Batches:
             new = list(dict.fromkeys(texts))
         for word, look in zip(new, self.looks.of(new), strict=True):
             at = self.place[word] = len(self.place) + 1
-            for table, value in zip(self.tables, (look.meaning, look.trigrams, look.affixes, look.shape, look.flags), strict=True):
+            for table, value in zip(
+                self.tables, (look.meaning, look.trigrams, look.affixes, look.shape, look.flags), strict=True
+            ):
                 table[at] = value
         return np.asarray([self.place[w] for w in texts])
 
     def make(self, group: Sequence[tuple[list[str], list[float], list[int]]], train: bool) -> tuple[list[Tensor], Tensor]:
         total = sum(len(g[0]) + GAP for g in group)
-        ids, spaced, real, labels = np.zeros(total, np.int64), np.zeros(total, np.float32), np.zeros(total, np.float32), np.full(total, -100)
+        ids, spaced, real, labels = (
+            np.zeros(total, np.int64),
+            np.zeros(total, np.float32),
+            np.zeros(total, np.float32),
+            np.full(total, -100),
+        )
         blind, found, at = np.zeros(total, bool), self.rows([w for g in group for w in g[0]]), 0
         for texts, gaps, gold in group:
             end = at + len(texts)
@@ -177,7 +187,12 @@ def train(net: Net, batches: Batches, source: Iterator[Labelled], seconds: float
 def presidio(data: Path) -> list[dict]:
     rows = json.loads((data / "presidio-synth" / "synth_dataset_v2.json").read_text(encoding="utf-8"))
     return [
-        {"text": r["full_text"], "masked": r["masked"], "group": r["template_id"], "spans": [(s["start_position"], s["end_position"], PRESIDIO[s["entity_type"]]) for s in r["spans"]]}
+        {
+            "text": r["full_text"],
+            "masked": r["masked"],
+            "group": r["template_id"],
+            "spans": [(s["start_position"], s["end_position"], PRESIDIO[s["entity_type"]]) for s in r["spans"]],
+        }
         for r in rows
     ]
 
@@ -185,7 +200,9 @@ def presidio(data: Path) -> list[dict]:
 def clinical(data: Path) -> list[dict]:
     """Grouped by the text without what is labelled and without figures, cut to its first words: the set has no templates."""
     out = []
-    for part in (data / "synthetic-clinical-queries" / "synthetic_dataset.txt").read_text(encoding="utf-8").split("===QUERY===")[1:]:
+    for part in (
+        (data / "synthetic-clinical-queries" / "synthetic_dataset.txt").read_text(encoding="utf-8").split("===QUERY===")[1:]
+    ):
         text, _, told = part.partition("===PHI_TAGS===")
         text, spans = text.strip(), []
         for line in filter(str.strip, told.splitlines()):
@@ -206,8 +223,10 @@ def of_sets(rows: Sequence[dict], slots: Slots) -> Iterator[Labelled]:
         if templates and slots.chance(0.4):
             template = slots.rng.choice(templates)
             for theirs, ours in SLOT_OF.items():
-                template = template.replace("{{%s}}" % theirs, "{%s}" % (("CITY", "COUNTRY")[slots.chance(0.15)] if ours == "CITY" else ours))  # noqa: UP031
-            if "{{" not in template:
+                template = template.replace(
+                    "{{%s}}" % theirs, "{%s}" % (("CITY", "COUNTRY")[slots.chance(0.15)] if ours == "CITY" else ours)
+                )  # noqa: UP031
+            if "{{" not in template and all(slot.upper() in slots.kinds for slot in SLOT.findall(template)):
                 yield disturbed(filled(template, slots), slots.rng)
                 continue
         row = slots.rng.choice(rows)
@@ -221,13 +240,32 @@ def mixed(a: Iterator[Labelled], b: Iterator[Labelled], share: float, rng: rando
 
 def made_lists(slots: Slots, real: dict[str, list[str]]) -> Lists:
     def numbers(names: Sequence[str]) -> np.ndarray:
-        return np.unique(np.asarray([hashed(fold(part)) for name in names for part in name.replace("-", " ").replace("'", " ").split() if len(part) > 1], np.uint32))
+        return np.unique(
+            np.asarray(
+                [
+                    hashed(fold(part))
+                    for name in names
+                    for part in name.replace("-", " ").replace("'", " ").split()
+                    if len(part) > 1
+                ],
+                np.uint32,
+            )
+        )
 
     both = [*slots.first["m"], *slots.first["f"]]
-    seen = Counter(word for texts in real.values() for text in texts for word in re.findall(r"(?<![\w'’])[a-z]{2,}(?![\w])", text))
+    seen = Counter(
+        word for texts in real.values() for text in texts for word in re.findall(r"(?<![\w'’])[a-z]{2,}(?![\w])", text)
+    )
     usual = [word for word, count in seen.items() if count >= 4]
     large = [*slots.countries, *STATE_NAMES, *STATES]
-    return Lists(numbers(both), numbers(slots.last), numbers([*slots.cities, *slots.us]), numbers([w for n in large for w in n.split() if len(w) > 2]), numbers([*slots.common["m"], *slots.common["f"]]), numbers(usual))
+    return Lists(
+        numbers(both),
+        numbers(slots.last),
+        numbers([*slots.cities, *slots.us]),
+        numbers([w for n in large for w in n.split() if len(w) > 2]),
+        numbers([*slots.common["m"], *slots.common["f"]]),
+        numbers(usual),
+    )
 
 
 def main() -> None:
@@ -256,7 +294,10 @@ def main() -> None:
     templates = read_templates(ROOT / "scripts" / "phi" / "templates.txt")
     source = examples(templates, real, slots)
     if chosen.share:
-        sets = [[r for r in rows if part_of(r["group"], chosen.folds) != chosen.held] for rows in (presidio(chosen.data), clinical(chosen.data))]
+        sets = [
+            [r for r in rows if part_of(r["group"], chosen.folds) != chosen.held]
+            for rows in (presidio(chosen.data), clinical(chosen.data))
+        ]
         source = mixed(source, mixed(of_sets(sets[0], slots), of_sets(sets[1], slots), 0.35, slots.rng), chosen.share, slots.rng)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
     train(net, batches, source, chosen.seconds, chosen.rate, chosen.out)

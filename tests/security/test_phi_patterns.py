@@ -20,7 +20,10 @@ PIECES = (
 PATIENCE = 0.05
 """Seconds; the slowest takes about a third on an idle core."""
 OTHERS = [
-    value for module in (people, shifting, surrogates, detector, identifiers, words, checks) for value in vars(module).values() if isinstance(value, re.Pattern)
+    value
+    for module in (people, shifting, surrogates, detector, identifiers, words, checks)
+    for value in vars(module).values()
+    if isinstance(value, re.Pattern)
 ]
 
 
@@ -37,7 +40,11 @@ def _seconds(expression, text: str) -> float:
     return best
 
 
-@pytest.mark.parametrize("expression", [*(p.expression for p in PATTERNS), *OTHERS], ids=[*(p.name for p in PATTERNS), *(f"other{i}" for i in range(len(OTHERS)))])
+@pytest.mark.parametrize(
+    "expression",
+    [*(p.expression for p in PATTERNS), *OTHERS],
+    ids=[*(p.name for p in PATTERNS), *(f"other{i}" for i in range(len(OTHERS)))],
+)
 def test_hostile_text_does_not_slow_an_expression(expression) -> None:
     for piece in PIECES:
         for end in ("", "!", "\n@"):

@@ -39,7 +39,7 @@ def score_file(
     `phi` is no trained judge of a label but a finder of places: `text` after `context`, or `turns`, gives `spans`.
     Raises `DataError` when the file cannot be read.
     """
-    told_of = _found_by(PHIDetector()) if name == PHI else _judged_by(judges, find(name).name)
+    told_of = _found_by(PHIDetector(model=False)) if name == PHI else _judged_by(judges, find(name).name)
     count = errors = 0
     try:
         with open(source, encoding="utf-8", errors="replace") as lines, atomic_write(target) as out:
@@ -67,18 +67,28 @@ def _judged_by(judges: Judges, name: str) -> ToldOf:
 
 def _found_by(detector: PHIDetector) -> ToldOf:
     def told_of(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-        for row in rows:
-            if isinstance(row, str):
-                yield {"error": row}
-            elif isinstance(row.get("turns"), list):
-                texts = [str(t.get("text", "")) if isinstance(t, Mapping) else str(t) for t in row["turns"]]
-                yield _places(detector.detect_turns(texts), told_turns=True)
-            elif isinstance(row.get("text"), str):
-                yield _places(detector.detect_turns([*_texts(row.get("context")), row["text"]])[-1:], told_turns=False)
+        talks = [_turns(row) for row in rows]
+        found = iter(detector.detect_talks([talk for talk in talks if not isinstance(talk, str)]))
+        for row, talk in zip(rows, talks, strict=True):
+            if isinstance(talk, str):
+                yield {"error": talk}
             else:
-                yield {"error": "needs text in 'text', or 'turns' with text"}
+                spans = next(found)
+                whole = isinstance(row, dict) and isinstance(row.get("turns"), list)
+                yield _places(spans if whole else spans[-1:], told_turns=whole)
 
     return told_of
+
+
+def _turns(row: Row) -> list[str] | str:
+    """The turns that are looked through, the text itself last; or what is wrong with the row."""
+    if isinstance(row, str):
+        return row
+    if isinstance(row.get("turns"), list):
+        return [str(t.get("text") or t.get("content") or "") if isinstance(t, Mapping) else str(t) for t in row["turns"]]
+    if not isinstance(row.get("text"), str):
+        return "needs text in 'text', or 'turns' with text"
+    return [*_texts(row.get("context")), row["text"]]
 
 
 def _places(found: Sequence[Sequence[PHISpan]], *, told_turns: bool) -> dict[str, Any]:

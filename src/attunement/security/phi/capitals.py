@@ -14,7 +14,9 @@ from attunement.security.phi.identifiers import PHISpan, letter
 from attunement.security.phi.words import Lists, Word
 
 TO_PLACES = frozenset("in from near at to around outside visit visiting visited leaving left reached toward towards".split())
-LEGAL = frozenset("inc llc ltd corp corporation company co group bank foundation insurance airlines partners holdings gmbh plc".split())
+LEGAL = frozenset(
+    "inc llc ltd corp corporation company co group bank foundation insurance airlines partners holdings gmbh plc".split()
+)
 PARTICLES = frozenset("de van von der da del di la bin al den ter du le o mc".split())
 NOT_NAMES = frozenset(
     "i i'm ok okay god jesus christ lord bible christmas easter thanksgiving halloween ramadan hanukkah internet facebook instagram google youtube netflix "
@@ -28,9 +30,13 @@ STREETS = re.compile(
     r"(?i)(?:street|st|avenue|ave|road|rd|boulevard|blvd|drive|lane|ln|court|ct|circle|place|square|terrace|parkway|highway|loop|way|trail|crescent|calle|rua|rue|via"
     r"|avenida|plaza|piazza|piazzetta|strada|praceta|ul|utca|út|tér|nábřeží|\w{2,}(?:gata|gatan|vägen|straße|strasse|straat|laan|katu|tie|vej|vegen|weg|gasse|gade|ova|bakken|plein))"
 )
+COMMON_ENDING = re.compile(r"(?:ings?|ly|tion|tions|able|ers|ness|ment|ments|ism|ize|ous|ful|ive)$")
+"""Of words that begin a sentence, stand in no list and are hardly names."""
 UNITS = frozenset("apt apartment suite ste unit floor box".split())
 MOST_OF_ADDRESS = 24
-MONTHS = frozenset("january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec".split())
+MONTHS = frozenset(
+    "january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec".split()
+)
 SENTENCE_END = frozenset('.!?:\n"“”•*>-–(')
 
 
@@ -56,12 +62,12 @@ def addresses(words: Sequence[Word], text: str, lists: Lists) -> Iterator[PHISpa
         if not (words[at].text.isdigit() and words[at].spaced):
             at += 1
             continue
-        end = _address(words, at)
+        end = _address(words, at, lists)
         inside = [w for w in words[at:end] if w.text.isalpha()]
         numbers = sum(w.text.isdigit() for w in words[at:end])
         street = any(STREETS.fullmatch(w.text) for w in inside)
         unit = any(w.text.lower() in UNITS for w in inside)
-        rare = any(not lists.has(w.text)[5] and w.text.lower() not in MONTHS for w in inside if _capital(w))
+        rare = any(not lists.has(w.text)[5] and w.text.lower() not in MONTHS for w in inside if _capital(w) or len(w.text) > 4)
         if rare and (street or unit or numbers > 1) and not any(w.text.lower() in MONTHS for w in inside[:1]):
             yield _span("ADDRESS", words[at].start, words[end - 1].end, 0.86 if street or unit else 0.7, text)
             at = end
@@ -69,12 +75,18 @@ def addresses(words: Sequence[Word], text: str, lists: Lists) -> Iterator[PHISpa
             at += 1
 
 
-def _address(words: Sequence[Word], at: int) -> int:
+def _address(words: Sequence[Word], at: int, lists: Lists) -> int:
     """Where what may be an address ends."""
     end = last = at + 1
     while end < min(len(words), at + MOST_OF_ADDRESS):
         word = words[end]
-        if _capital(word) or word.text.isdigit() or (word.text.isupper() and end > at + 1) or word.text.lower() in UNITS | {"nan"}:
+        if (
+            _capital(word)
+            or word.text.isdigit()
+            or (_rare(word, lists) and words[end - 1].text.isdigit())
+            or (word.text.isupper() and end > at + 1)
+            or word.text.lower() in UNITS | {"nan"}
+        ):
             end += 1
             last = end
         elif word.text in {",", ".", "\n", "-", "'", "’", "#", "/"} or word.text.lower() in PARTICLES | {"the", "of"}:
@@ -84,6 +96,10 @@ def _address(words: Sequence[Word], at: int) -> int:
         else:
             break
     return last
+
+
+def _rare(word: Word, lists: Lists) -> bool:
+    return len(word.text) > 4 and word.text.isalpha() and not lists.has(word.text)[5] and word.text not in MONTHS
 
 
 def _capital(word: Word) -> bool:
@@ -116,7 +132,13 @@ def _run(words: Sequence[Word], at: int) -> int:
 def _judged(words: Sequence[Word], at: int, end: int, text: str, lists: Lists) -> Iterator[PHISpan]:
     starts = at == 0 or words[at - 1].text in SENTENCE_END
     has = {i: lists.has(words[i].text) for i in range(at, end) if words[i].text.isalpha()}
-    while starts and at < end and at in has and has[at][5] and not (has[at][4] and at + 1 < end and at + 1 in has and not has[at + 1][5]):
+    while (
+        starts
+        and at < end
+        and at in has
+        and has[at][5]
+        and not (has[at][4] and at + 1 < end and at + 1 in has and not has[at + 1][5])
+    ):
         at, starts = at + 1, False  # a usual word with a capital because it begins the sentence
     parts = [i for i in range(at, end) if i in has and len(words[i].text) > 1]
     if not parts:
@@ -137,7 +159,11 @@ def _judged(words: Sequence[Word], at: int, end: int, text: str, lists: Lists) -
         yield _span("NAME", start, stop, 0.7, text)
     elif any(f[2] for f in flags) or before in TO_PLACES:
         yield _span("LOCATION", start, stop, 0.6, text)
-    elif usual < 1 and not words[parts[0]].text.isupper():
+    elif (
+        usual < 1
+        and not words[parts[0]].text.isupper()
+        and not (starts and len(parts) == 1 and COMMON_ENDING.search(words[parts[0]].text))
+    ):
         yield _span("NAME", start, stop, 0.5, text)
 
 

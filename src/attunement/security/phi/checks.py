@@ -9,7 +9,9 @@ UNITS = tuple("one two three four five six seven eight nine".split())
 TEENS = tuple("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split())
 TENS = tuple("twenty thirty forty fifty sixty seventy eighty ninety".split())
 NUMBERS = {word: i for i, word in enumerate(["zero", *UNITS, *TEENS])} | {word: 10 * i for i, word in enumerate(TENS, 2)}
-VIN_VALUES = {c: v for v, row in enumerate(("0", "1AJ", "2BKS", "3CLT", "4DMU", "5ENV", "6FW", "7GPX", "8HY", "9RZ")) for c in row}
+VIN_VALUES = {
+    c: v for v, row in enumerate(("0", "1AJ", "2BKS", "3CLT", "4DMU", "5ENV", "6FW", "7GPX", "8HY", "9RZ")) for c in row
+}
 VIN_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 NUMERIC_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
 YEARS = re.compile(r"(?:1[89]|20)\d\d\D(?:1[89]|20)\d\d")
@@ -67,4 +69,3 @@ def day_and_month(text: str) -> bool:
     parts = [int(part) for part in re.findall(r"\d+", text)[:3]]
     small = [part for part in parts if part <= 31]
     return len(small) >= 2 and min(small) >= 1 and min(small) <= 12
-

@@ -47,11 +47,13 @@ class PHIDetector:
     """Finds the 18 Safe Harbor identifiers. Loads its weights at the first use; works offline; not safe for concurrent threads.
 
     With `quasi` what identifies nobody by itself (years, ages up to 89, countries, titles, ...) is taken out and counts too; it is
-    reported in any case, with an empty `safe_harbor`. `model=False` leaves the learned tagger out; `weights` names others.
+    reported in any case, with an empty `safe_harbor`. `model=False` leaves the learned tagger out, `lists=False` names by lists and
+    capitals too (only what has a form is found then); `weights` names other weights.
     """
 
-    def __init__(self, *, quasi: bool = False, model: bool = True, weights: Path | None = None) -> None:
+    def __init__(self, *, quasi: bool = False, model: bool = True, lists: bool = True, weights: Path | None = None) -> None:
         self.quasi = quasi
+        self._capitals = lists
         self._lists = Lists.read()
         self._tagger = Tagger(self._lists, weights) if model else None
 
@@ -74,13 +76,17 @@ class PHIDetector:
         for turns in talks:
             asked = [tuple(people.answered(before, turn)) for before, turn in zip(("", *turns), turns, strict=False)]
             found = [self._together(turn, next(guessed), known) for turn, known in zip(turns, asked, strict=True)]
-            out.append([merged([spans, more], turn) for turn, spans, more in zip(turns, found, _again(turns, found), strict=True)])
+            out.append(
+                [merged([spans, more], turn) for turn, spans, more in zip(turns, found, _again(turns, found), strict=True)]
+            )
         return out
 
     def _guessed(self, texts: Sequence[str]) -> list[tuple[list[PHISpan], list[PHISpan]]]:
         """What the tagger, and what capitals and lists say of each text."""
         words = [split(text) for text in texts]
         tagged = self._tagger.spans(texts, words) if self._tagger else [[] for _ in texts]
+        if not self._capitals:
+            return [(tags, []) for tags in tagged]
         return [(tags, list(by_capitals(w, text, self._lists))) for tags, w, text in zip(tagged, words, texts, strict=True)]
 
     def _together(self, text: str, guessed: tuple[list[PHISpan], list[PHISpan]], more: Iterable[PHISpan]) -> list[PHISpan]:
@@ -100,7 +106,10 @@ class PHIDetector:
 
     def redact_turns(self, turns: Sequence[str]) -> list[str]:
         """Each turn of one conversation with typed placeholders."""
-        return [_put(turn, [(s, f"[{s.type}]") for s in self.told(spans)]) for turn, spans in zip(turns, self.detect_turns(turns), strict=True)]
+        return [
+            _put(turn, [(s, f"[{s.type}]") for s in self.told(spans)])
+            for turn, spans in zip(turns, self.detect_turns(turns), strict=True)
+        ]
 
     def pseudonymise(self, turns: Sequence[str], *, secret: bytes, conversation_id: str = "") -> list[str]:
         """The turns of one conversation with surrogates in the place of what was found: the same for the same, all along.
@@ -113,7 +122,10 @@ class PHIDetector:
         made = Surrogates(secret, conversation_id)
         found = [self.told(spans) for spans in self.detect_turns(turns)]
         made.meet((turn[s.start : s.end], s.type) for turn, spans in zip(turns, found, strict=True) for s in spans)
-        return [_put(turn, [(s, made.of(turn[s.start : s.end], s.type)) for s in spans]) for turn, spans in zip(turns, found, strict=True)]
+        return [
+            _put(turn, [(s, made.of(turn[s.start : s.end], s.type)) for s in spans])
+            for turn, spans in zip(turns, found, strict=True)
+        ]
 
     def block(self, *texts: str) -> None:
         """Raises `PHIFound` where one of `texts` holds anything."""

@@ -64,9 +64,7 @@ TYPES: Mapping[str, str] = {
 }
 """Our types, each with its letter; a span of a type with a letter may have none (`PHISpan.safe_harbor`)."""
 
-LARGE_PLACES = frozenset(
-    json.loads((Path(__file__).parent / "places.json").read_text(encoding="utf-8"))["large"]
-)
+LARGE_PLACES = frozenset(json.loads((Path(__file__).parent / "places.json").read_text(encoding="utf-8"))["large"])
 """Countries, and states of the USA and alike: not smaller than a state, so no identifier by themselves. In lower case."""
 
 OLDEST_TOLD = 89

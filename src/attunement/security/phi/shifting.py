@@ -20,7 +20,11 @@ _FIGURES = re.compile(r"(\d{1,4})([./-])(\d{1,2})(?:\2(\d{1,4}))?(.*)", re.S)
 _NAMED = re.compile(r"(?i)(?<![a-z])(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)([a-z]*)")
 _DAY = re.compile(r"(?<!\d)(\d{1,2})(st|nd|rd|th)?(?!\d)")
 _YEAR = re.compile(r"(?<!\d)(\d{4})(?!\d)")
-_SPOKEN = re.compile(r"(?i)(?<![a-z])((?:twenty|thirty)[ -](?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|" + "|".join(w for w in SPOKEN if "-" not in w) + r")(?![a-z])")
+_SPOKEN = re.compile(
+    r"(?i)(?<![a-z])((?:twenty|thirty)[ -](?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|"
+    + "|".join(w for w in SPOKEN if "-" not in w)
+    + r")(?![a-z])"
+)
 
 
 def shifted(text: str, days: int) -> str | None:
@@ -49,7 +53,8 @@ def _figures(text: str, days: int) -> str | None:
     year += (2000 if year < 40 else 1900) if short else 0
     moved = date(year, found["m"], found.get("d", 15)) + timedelta(days)
     told = {"y": f"{moved.year % 100:02d}" if short else str(moved.year), "m": str(moved.month), "d": str(moved.day)}
-    out = [told[kind].zfill(len(part)) if part.startswith("0") or (len(part) == 2 and "0" in {p[0] for p in parts}) else told[kind] for kind, part in zip(order, parts, strict=False)]
+    padded = order[0] == "y" or match[2] == "." or any(part.startswith("0") for part in parts)
+    out = [told[kind].zfill(len(part)) if padded else told[kind] for kind, part in zip(order, parts, strict=False)]
     return match[2].join(out) + match[5]
 
 

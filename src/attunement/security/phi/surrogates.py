@@ -32,7 +32,9 @@ FACILITIES = re.compile(
 BUSINESS = re.compile(
     r"(?i)(?<!\w)(?:(?:inc|llc|ltd|corp|group|bank|insurance|foundation|company|co|partners|solutions|systems|foods|media)\b\.? ?){1,3}+$"
 )
-STREET = re.compile(r"(?i)\b(?:street|st|avenue|ave|road|rd|lane|ln|drive|dr|court|ct|boulevard|blvd|way|place|square|terrace)\b\.?")
+STREET = re.compile(
+    r"(?i)\b(?:street|st|avenue|ave|road|rd|lane|ln|drive|dr|court|ct|boulevard|blvd|way|place|square|terrace)\b\.?"
+)
 PARTICLES = frozenset("de van von der da del di la bin al den ter du le dr mr mrs ms prof sr jr ii iii".split())
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -46,7 +48,9 @@ def _lists() -> dict[str, list[str]]:
 @cache
 def _gender(name: str) -> str:
     formal = FORMAL.get(name, name)
-    return next((g for g in ("m", "f", "both") if formal in {fold(n) for n in _lists()[g]}), "f" if name.endswith(("a", "ie")) else "both")
+    return next(
+        (g for g in ("m", "f", "both") if formal in {fold(n) for n in _lists()[g]}), "f" if name.endswith(("a", "ie")) else "both"
+    )
 
 
 class Surrogates:
@@ -87,14 +91,20 @@ class Surrogates:
         if kind == "EMAIL":
             return f"{self._draw('first', text, 'both')}.{self._draw('last', text, 'last')}@example.org".lower().replace(" ", "")
         if kind == "URL":
-            return f"https://example.org/{self._number('url', text.lower()) % 10**6}" if "/" in text or "." in text else f"@{self._draw('first', text, 'both').lower()}"
+            return (
+                f"https://example.org/{self._number('url', text.lower()) % 10**6}"
+                if "/" in text or "." in text
+                else f"@{self._draw('first', text, 'both').lower()}"
+            )
         if kind == "IP":
             number = self._number("ip", text.lower())
             return f"2001:db8::{number % 65535:x}" if ":" in text else f"192.0.2.{number % 254 + 1}"
         return self._same_form(text) if any(c.isdigit() for c in text) or _spelled(text) else f"[{kind}]"
 
     def _number(self, *parts: str) -> int:
-        return int.from_bytes(hmac.digest(self._key, "\0".join(parts).encode("utf-8", "surrogatepass"), hashlib.sha256)[:8], "big")
+        return int.from_bytes(
+            hmac.digest(self._key, "\0".join(parts).encode("utf-8", "surrogatepass"), hashlib.sha256)[:8], "big"
+        )
 
     def _draw(self, use: str, real: str, names: str) -> str:
         """A name from the list `names` for `real`: the same for the same, another for another, none that is real here."""
@@ -145,9 +155,13 @@ class Surrogates:
         digits = iter("".join(stream))
         if _spelled(text):
             names = list(NUMBERS)[:10]
-            return re.sub(r"[a-z]+", lambda m: names[int(next(digits))] if m[0] in NUMBERS or m[0] == "oh" else m[0], text.lower())
+            return re.sub(
+                r"[a-z]+", lambda m: names[int(next(digits))] if m[0] in NUMBERS or m[0] == "oh" else m[0], text.lower()
+            )
         letters = iter(LETTERS[self._number("letter", plain, str(i)) % 26] for i in range(len(text)))
-        return "".join(next(digits, "7") if c.isdigit() else _as(c, next(letters)) if c.isalpha() and c.isascii() else c for c in text)
+        return "".join(
+            next(digits, "7") if c.isdigit() else _as(c, next(letters)) if c.isalpha() and c.isascii() else c for c in text
+        )
 
 
 def _spelled(text: str) -> bool:

@@ -53,7 +53,9 @@ class Tagger:
             with np.load(self.path, allow_pickle=False) as found:
                 return {name: found[name].astype(np.float32) for name in found.files}
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"the PHI tagger's weights {self.path} cannot be read: install the package again ({error})") from error
+            raise ModelError(
+                f"the PHI tagger's weights {self.path} cannot be read: install the package again ({error})"
+            ) from error
 
     def spans(self, texts: Sequence[str], words: Sequence[Sequence[Word]]) -> list[list[PHISpan]]:
         """What it marks in each of `texts`, whose words are `words`."""

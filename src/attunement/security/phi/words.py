@@ -143,7 +143,10 @@ class Looks:
         """The looks of some words."""
         encoder, table = self._pieces
         pieces = [e.ids for e in encoder.encode_batch_fast([w if w != "\n" else "" for w in words], add_special_tokens=False)]
-        return [self._look(w, np.asarray(table[p].astype(np.float32).mean(0) if p else np.zeros(MEANING, np.float32))) for w, p in zip(words, pieces, strict=True)]
+        return [
+            self._look(w, np.asarray(table[p].astype(np.float32).mean(0) if p else np.zeros(MEANING, np.float32)))
+            for w, p in zip(words, pieces, strict=True)
+        ]
 
     def _look(self, word: str, meaning: Floats) -> Look:
         low = word.lower()
@@ -161,4 +164,10 @@ class Looks:
             float(not word.isalnum()),
         ]
         affixes = (hashed("^" + low[:3]) % AFFIXES, hashed("$" + low[-4:]) % AFFIXES)
-        return Look(meaning, trigrams + [-1] * (MOST - len(trigrams)), affixes, hashed(shape(word)) % SHAPES, kind + (self.lists.has(word) if alone else [0.0] * 6))
+        return Look(
+            meaning,
+            trigrams + [-1] * (MOST - len(trigrams)),
+            affixes,
+            hashed(shape(word)) % SHAPES,
+            kind + (self.lists.has(word) if alone else [0.0] * 6),
+        )

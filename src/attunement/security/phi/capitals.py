@@ -90,7 +90,7 @@ def _address(words: Sequence[Word], at: int, lists: Lists) -> int:
             end += 1
             last = end
         elif word.text in {",", ".", "\n", "-", "'", "’", "#", "/"} or word.text.lower() in PARTICLES | {"the", "of"}:
-            if word.text == "." and len(words[end - 1].text) > 4 or (word.text == "\n" and words[end - 1].text == "\n"):
+            if (word.text == "." and len(words[end - 1].text) > 4) or (word.text == "\n" and words[end - 1].text == "\n"):
                 break
             end += 1
         else:
@@ -121,7 +121,7 @@ def _run(words: Sequence[Word], at: int) -> int:
         elif end > at and word.text.isupper() and len(word.text) == 1 and word.text != "I":
             end += 1 + (end + 1 < len(words) and words[end + 1].text == ".")
         elif end > at and (glued or word.text in PARTICLES) and end + 1 < len(words) and _capital(words[end + 1]):
-            if word.text == "." and len(words[end - 1].text) > 2 or (glued and words[end + 1].spaced and word.text != "."):
+            if (word.text == "." and len(words[end - 1].text) > 2) or (glued and words[end + 1].spaced and word.text != "."):
                 break
             end += 1
         else:

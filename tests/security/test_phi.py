@@ -53,7 +53,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def detector() -> PHIDetector:
-    return PHIDetector(model=False)
+    return PHIDetector()
 
 
 def marked(text: str, spans: Sequence[PHISpan]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def score_file(
     `phi` is no trained judge of a label but a finder of places: `text` after `context`, or `turns`, gives `spans`.
     Raises `DataError` when the file cannot be read.
     """
-    told_of = _found_by(PHIDetector(model=False)) if name == PHI else _judged_by(judges, find(name).name)
+    told_of = _found_by(PHIDetector()) if name == PHI else _judged_by(judges, find(name).name)
     count = errors = 0
     try:
         with open(source, encoding="utf-8", errors="replace") as lines, atomic_write(target) as out:

@@ -23,7 +23,7 @@ NOT_NAMES = frozenset(
     "reddit whatsapp tv pc dvd id usa uk eu us adhd ptsd ocd bpd cbt dbt emdr act mi aa na hr er icu gp md phd lcsw lmft lpc dsm icd phq gad hiv aids copd ssri "
     "mom dad mum mama papa grandma grandpa mother father aunt uncle sis bro doctor dr mr mrs ms miss prof therapist client counselor counsellor caller patient "
     "user bot agent nurse zoloft prozac xanax lexapro ativan lithium sertraline fluoxetine english spanish french german monday tuesday wednesday thursday friday "
-    "saturday sunday january february march april may june july august september october november december cc re ps lol omg wtf btw idk imo tx pt hx dx nan".split()
+    "saturday sunday january february march april may june july august september october november december iban mrn ssn dob ssid uti utis cc re ps lol omg wtf btw idk imo tx pt hx dx nan".split()
 )
 KIN = frozenset("Grandma Grandpa Aunt Uncle Auntie Mama Papa".split())
 STREETS = re.compile(
@@ -63,12 +63,13 @@ def addresses(words: Sequence[Word], text: str, lists: Lists) -> Iterator[PHISpa
             at += 1
             continue
         end = _address(words, at, lists)
-        inside = [w for w in words[at:end] if w.text.isalpha()]
+        inside = [w for w in words[at:end] if w.text.isalpha() and w.text.lower() not in NOT_NAMES]
         numbers = sum(w.text.isdigit() for w in words[at:end])
         street = any(STREETS.fullmatch(w.text) for w in inside)
         unit = any(w.text.lower() in UNITS for w in inside)
         rare = any(not lists.has(w.text)[5] and w.text.lower() not in MONTHS for w in inside if _capital(w) or len(w.text) > 4)
-        if rare and (street or unit or numbers > 1) and not any(w.text.lower() in MONTHS for w in inside[:1]):
+        long = max((len(w.text) for w in words[at:end] if w.text.isdigit()), default=0) > 1
+        if rare and long and (street or unit or numbers > 1) and not any(w.text.lower() in MONTHS for w in inside[:1]):
             yield _span("ADDRESS", words[at].start, words[end - 1].end, 0.86 if street or unit else 0.7, text)
             at = end
         else:

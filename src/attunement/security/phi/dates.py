@@ -130,7 +130,7 @@ AGES = (
     form(
         "age_i_am",
         "AGE",
-        rf"(?i)(?<!\w)(?:i'?m|i am|i was|he is|he's|he was|she is|she's|she was|who is|who's|is now|was only|was just|is only|is just) (?:now |only |just |almost |nearly |about )?(?P<value>\d{{1,3}})(?=[.,;!?)]? ?(?:$|and|now|years?|female|male|with|so|when|but|single|married|\n|who|this|[A-Z])|[.,;!?)])(?! ?%|[.,:]\d)",
+        r"(?i)(?<!\w)(?:i'?m|i am|i was|he is|he's|he was|she is|she's|she was|who is|who's|is now|was only|was just|is only|is just) (?:now |only |just |almost |nearly |about )?(?P<value>\d{1,3})(?=[.,;!?)]? ?(?:$|and|now|years?|female|male|with|so|when|but|single|married|\n|who|this|[A-Z])|[.,;!?)])(?! ?%|[.,:]\d)",
         score=0.7,
     ),
 )

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from attunement.errors import UserError
 from attunement.records import Conversation
 from attunement.security.phi import dates, patterns, people
 from attunement.security.phi.capitals import by_capitals
+from attunement.security.phi.doubts import plausible
 from attunement.security.phi.identifiers import PHISpan, merged
 from attunement.security.phi.tagger import Tagger
 from attunement.security.phi.words import Lists, split
@@ -93,8 +95,9 @@ class PHIDetector:
         lowered = text.lower()
         found = [span for pattern in PATTERNS for span in pattern.spans(text, lowered)]
         sure, guesses = [s for s in found if s.score >= SURE], [s for s in found if s.score < SURE]
-        surely_listed = [span for span in guessed[1] if span.score >= SURE]
-        return merged([[*sure, *surely_listed], guessed[0], more, guesses, guessed[1]], text)
+        tagged, listed = ([s for s in part if plausible(s, text, self._lists)] for part in guessed)
+        surely_listed = [span for span in listed if span.score >= SURE]
+        return merged([[*sure, *surely_listed], tagged, more, guesses, listed], text)
 
     def told(self, spans: Iterable[PHISpan]) -> list[PHISpan]:
         """Those that count: with a Safe Harbor letter, or all with `quasi`."""
@@ -167,6 +170,9 @@ def _again(turns: Sequence[str], found: Sequence[Sequence[PHISpan]]) -> list[lis
     either = re.compile(r"(?i)(?<!\w)(?:" + "|".join(map(re.escape, longest)) + r")(?!\w)")
     out = []
     for turn in turns:
-        spans = [(m, known.get(m[0].lower())) for m in either.finditer(turn)]
-        out.append([PHISpan(m.start(), m.end(), k.type, k.score, k.safe_harbor, "context") for m, k in spans if k])
+        spans = []
+        for match in either.finditer(turn):
+            if span := known.get(match[0].lower()):
+                spans.append(replace(span, start=match.start(), end=match.end(), recogniser="context"))
+        out.append(spans)
     return out

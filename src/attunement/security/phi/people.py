@@ -9,7 +9,7 @@ from attunement.security.phi.identifiers import PHISpan
 from attunement.security.phi.patterns import Pattern, form
 
 NATIONS = (
-    "African American|Native American|Puerto Rican|Argentinian|Bangladeshi|Greenlandic|Palestinian|Australian|Indonesian|Lithuanian|Portuguese|Protestant|Republican|Vietnamese|"
+    "Christians|African American|Native American|Puerto Rican|Argentinian|Bangladeshi|Greenlandic|Palestinian|Australian|Indonesian|Lithuanian|Portuguese|Protestant|Republican|Vietnamese|"
     "Brazilian|Bulgarian|Caribbean|Colombian|Dominican|Ethiopian|Hungarian|Icelandic|Malaysian|Norwegian|Pakistani|Slovenian|Taiwanese|Ukrainian|"
     "American|Armenian|Austrian|Buddhist|Canadian|Catholic|Croatian|Democrat|Egyptian|Estonian|European|Filipino|Ghanaian|Hispanic|"
     "Jamaican|Japanese|Lebanese|Lutheran|Moroccan|Nigerian|Peruvian|Romanian|Scottish|African|Baptist|Belgian|British|Chilean|"

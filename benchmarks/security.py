@@ -25,7 +25,9 @@ def main() -> int:
     parser.add_argument("part", nargs="+", metavar="PART", help=f"all, {', '.join(PARTS)}")
     parser.add_argument("--shared", type=Path, default=machine.ROOT.parent / "shared", help="folder with data/")
     parser.add_argument("--peers", type=Path, help="folder where other packages are installed that are measured beside")
-    parser.add_argument("--held", action="append", default=[], metavar="N=FILE", help="weights trained without part N of the templates")
+    parser.add_argument(
+        "--held", action="append", default=[], metavar="N=FILE", help="weights trained without part N of the templates"
+    )
     chosen = parser.parse_args()
     if unknown := [name for name in chosen.part if name not in (*PARTS, "all")]:
         parser.error(f"there is no part '{unknown[0]}': they are all, {', '.join(PARTS)}")

@@ -20,6 +20,8 @@ NUMERALS = re.compile(r"(?:I{1,3}|IV|V|VI{1,3}|IX|X)")
 LEAST_DATE = re.compile(
     r"(?i)\d{4}|\d[./-]\d|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|day|\d(?:st|nd|rd|th)|teen|twent|thirt|fort|fift|sixt|seventi|eight|ninet|first|second|third|th\b"
 )
+FRACTION, LEAST_OF_FRACTION = re.compile(r"\d{1,3}[/.-]\d{1,3}"), 0.6
+"""Pain of 7/10 is no date."""
 LEAST_AGE = re.compile(r"(?i)\d|ty\b|teen|ty[ -]|hundred|eleven|twelve|ten\b|nine|eight|seven|six|five|four|three")
 NUMBERED = frozenset(TYPES) - {
     "NAME",
@@ -46,7 +48,7 @@ def plausible(span: PHISpan, text: str, lists: Lists) -> bool:
     """Whether a guess of the tagger, or of lists and capitals, can be what it is said to be."""
     found = text[span.start : span.end]
     if span.type == "DATE":
-        return bool(LEAST_DATE.search(found))
+        return bool(LEAST_DATE.search(found)) and (span.score >= LEAST_OF_FRACTION or not FRACTION.fullmatch(found))
     if span.type == "AGE":
         return bool(LEAST_AGE.search(found))
     if span.type in NUMBERED:

@@ -201,7 +201,7 @@ NUMBERS = (
         r"(?:study|subject|participant|sample|specimen|accession|referral|claim|case|employee|student|client|tracking|reference|ref|booking|prescription|rx|site|lab|trial|encounter|visit|badge|inmate|file|confirmation|order|appointment|personal|national|tax|voter|identification|staff|room key)",
         "id|number|#|no|ref|rx|code|file|case",
         value=rf"(?:{ID})",
-        score=0.8,
+        score=0.86,
     ),
     cued(
         "id",

@@ -62,7 +62,7 @@ DATES = (
     form(
         "date_short",
         "DATE",
-        rf"(?i)(?<!\w)(?:on|since|from|until|till|by|before|after|dated?|dob|born|seen|visit|appointment|admitted|discharged|due)(?: on)?:? (?P<value>(?:0?[1-9]|1[0-2])[/-]{DAY})(?![\w/-]|\.\d)",
+        rf"(?i)(?<!\w)(?:on|since|from|until|till|by|before|after|dated?|dob|born|seen|visit|appointment|admitted|discharged|due)(?: on)?:? (?P<value>(?:0?[1-9]|1[0-2])/{DAY})(?![\w/-]|\.\d)",
         "/|-",
         score=0.85,
     ),

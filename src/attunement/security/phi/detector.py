@@ -16,7 +16,7 @@ from attunement.errors import UserError
 from attunement.records import Conversation
 from attunement.security.phi import dates, patterns, people
 from attunement.security.phi.capitals import by_capitals
-from attunement.security.phi.doubts import plausible
+from attunement.security.phi.doubts import foreign, plausible, sure_enough
 from attunement.security.phi.identifiers import PHISpan, merged
 from attunement.security.phi.tagger import Tagger
 from attunement.security.phi.words import Lists, split
@@ -87,15 +87,19 @@ class PHIDetector:
         """What the tagger, and what capitals and lists say of each text."""
         words = [split(text) for text in texts]
         tagged = self._tagger.spans(texts, words) if self._tagger else [[] for _ in texts]
-        if not self._capitals:
-            return [(tags, []) for tags in tagged]
-        return [(tags, list(by_capitals(w, text, self._lists))) for tags, w, text in zip(tagged, words, texts, strict=True)]
+        out = []
+        for text, parts, tags in zip(texts, words, tagged, strict=True):
+            listed = list(by_capitals(parts, text, self._lists)) if self._capitals else []
+            both = [[s for s in spans if plausible(s, text, self._lists)] for spans in (tags, listed)]
+            both = [[s for s in spans if not foreign(s, text) or sure_enough(s, text)] for spans in both]
+            out.append((both[0], both[1]))
+        return out
 
     def _together(self, text: str, guessed: tuple[list[PHISpan], list[PHISpan]], more: Iterable[PHISpan]) -> list[PHISpan]:
         lowered = text.lower()
         found = [span for pattern in PATTERNS for span in pattern.spans(text, lowered)]
         sure, guesses = [s for s in found if s.score >= SURE], [s for s in found if s.score < SURE]
-        tagged, listed = ([s for s in part if plausible(s, text, self._lists)] for part in guessed)
+        tagged, listed = guessed
         surely_listed = [span for span in listed if span.score >= SURE]
         return merged([[*sure, *surely_listed], tagged, more, guesses, listed], text)
 
@@ -172,7 +176,7 @@ def _again(turns: Sequence[str], found: Sequence[Sequence[PHISpan]]) -> list[lis
     for turn in turns:
         spans = []
         for match in either.finditer(turn):
-            if span := known.get(match[0].lower()):
-                spans.append(replace(span, start=match.start(), end=match.end(), recogniser="context"))
+            if found_before := known.get(match[0].lower()):
+                spans.append(replace(found_before, start=match.start(), end=match.end(), recogniser="context"))
         out.append(spans)
     return out

@@ -40,6 +40,12 @@ NUMBERED = frozenset(TYPES) - {
 SPELLED = re.compile(r"(?i)(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)\b[ ,-]*){4}")
 MOST_WITHOUT_NUMBER = 40
 """Characters of an address without any number."""
+AROUND, LEAST_FOREIGN = 90, 3
+FUNCTION_WORDS = re.compile(
+    r"\b(?:que|los|las|una|para|con|está|estás|pero|como|cómo|muy|más|por|del|tu|su|mi|se|te|y|el|la|es|en|lo|und|der|das|ist|nicht|ich|ein|eine|mit"
+    r"|les|des|est|pas|une|avec|dans|je|vous|che|della|sono|não|uma|com)\b"
+)
+"""Of Spanish, German, French, Italian and Portuguese: three different ones within 90 characters to each side."""
 LOW = 0.9
 """A guess in lower case, in a text that has capitals, needs this score or a place in the lists."""
 
@@ -72,3 +78,17 @@ def plausible(span: PHISpan, text: str, lists: Lists) -> bool:
             return span.type != "NAME" or (parts[0][0] and (parts[-1][0] or parts[-1][1]) and len(parts) < 5)
         return all((known[0] or known[1] or known[2] or span.score >= LOW) and not known[5] for known in parts)
     return True
+
+
+def foreign(span: PHISpan, text: str) -> bool:
+    """Whether what stands around is not English: guesses by capitals and by the words beside say little there."""
+    around = text[max(0, span.start - AROUND) : span.end + AROUND]
+    return len(set(FUNCTION_WORDS.findall(around.lower()))) >= LEAST_FOREIGN
+
+
+def sure_enough(span: PHISpan, text: str) -> bool:
+    """Whether a guess counts among words that are not English: a name with capitals, of which the tagger or both lists are sure."""
+    found = text[span.start : span.end]
+    if span.type not in {"NAME", "LOCATION", "ORGANIZATION", "ADDRESS", "NATIONALITY", "TITLE"}:
+        return True
+    return found[:1].isupper() and span.score >= (0.8 if span.recogniser == "lists" else LOW)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,16 +114,37 @@ def merged(groups: Iterable[Iterable[PHISpan]], text: str) -> list[PHISpan]:
     """
     taken: list[PHISpan] = []
     for group in groups:
+        wide: list[PHISpan] = []
         for span in sorted(group, key=lambda s: (s.start - s.end, s.start)):
-            over = [other for other in taken if span.start < other.end and other.start < span.end]
+            if not _over(span, wide):
+                insort(wide, span)
+        kept, rests = taken, []
+        for span in wide:
+            over = _over(span, taken)
             if not over:
-                taken.append(span)
+                rests.append(span)
             elif _takes_in(span, over):
-                taken = [other for other in taken if other not in over]
-                taken.append(span)
+                rests.append(span)
+                kept = [other for other in kept if other not in over] if len(over) > 1 else _without(kept, over[0])
             else:
-                taken += _rests(span, over, text)
-    return sorted(taken)
+                rests += _rests(span, over, text)
+        taken = sorted([*kept, *rests])
+    return taken
+
+
+def _over(span: PHISpan, taken: Sequence[PHISpan]) -> list[PHISpan]:
+    """Those of `taken` (in order, without overlaps) that share a character with `span`."""
+    at = bisect_left(taken, span.end, key=lambda other: other.start)
+    out = []
+    while at and taken[at - 1].end > span.start:
+        at -= 1
+        out.append(taken[at])
+    return out[::-1]
+
+
+def _without(spans: list[PHISpan], gone: PHISpan) -> list[PHISpan]:
+    at = bisect_left(spans, gone)
+    return spans[:at] + spans[at + 1 :] if at < len(spans) and spans[at] == gone else spans
 
 
 def _takes_in(span: PHISpan, over: Sequence[PHISpan]) -> bool:

@@ -117,7 +117,8 @@ def restore(
 def _know_all_tables() -> None:
     """Has every module that owns tables of the store enter them: what is not known is left out of a PostgreSQL backup."""
     import attunement.curation.review
-    import attunement.security.audit  # noqa: F401
+    import attunement.security.audit
+    import attunement.security.incidents  # noqa: F401
 
 
 def _opener(settings: Settings, variable: str, recipients: list[str] | tuple[str, ...] = ()) -> Opener:

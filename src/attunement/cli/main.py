@@ -21,6 +21,7 @@ from attunement.cli import (
     evaluate,
     export,
     generate,
+    incidents,
     keys,
     knowledge,
     quality,
@@ -51,6 +52,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(backup.app, name="backup")
+app.add_typer(incidents.app, name="incidents")
 app.add_typer(config.app, name="config")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)

@@ -15,6 +15,7 @@ from attunement.cli import (
     audit,
     backup,
     chat,
+    compliance,
     config,
     data,
     demo,
@@ -53,6 +54,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(backup.app, name="backup")
 app.add_typer(incidents.app, name="incidents")
+app.add_typer(compliance.app, name="compliance")
 app.add_typer(config.app, name="config")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)

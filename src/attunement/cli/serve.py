@@ -55,11 +55,20 @@ def serve(
         console.print(f"  model: {deployed.model_version} on {deployed.device}", soft_wrap=True)
         console.print(f"    API: {address}/api/v1/inference\n   page: {address}/docs", soft_wrap=True)
         console.print(f"sign-in: {'required' if access else 'none, and only this machine is answered'}", soft_wrap=True)
+        if access and (late := _assessment_overdue(settings)):
+            console.print(f"   note: {late}", style="yellow", soft_wrap=True)
         console.print("   stop: Ctrl-C")
         # without TLS on this machine alone a browser would not keep a cookie that is for TLS alone
         secure = bool(serving.tls_key) or not is_loopback(serving.host) or settings.access.public_url.startswith("https://")
         guard = Guard(settings, access, secure_cookies=secure)
         run(create_app(service, guard), socket, serving.tls_certificate, serving.tls_key)
+
+
+def _assessment_overdue(settings: Settings) -> str:
+    from attunement.compliance.assessment import overdue
+    from attunement.security.clock import utc_now
+
+    return overdue(settings, utc_now())
 
 
 def _check_tls(settings: Settings, insecure_http: bool) -> None:

@@ -145,7 +145,9 @@ def record_hash(
 
     later makes a line too many: no two records give the same text.
     """
-    return hashlib.sha256("\n".join((str(number), at, actor, action, target, client, outcome, request, before)).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join((str(number), at, actor, action, target, client, outcome, request, before)).encode()
+    ).hexdigest()
 
 
 class AuditLog:

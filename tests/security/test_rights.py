@@ -251,5 +251,5 @@ def test_policies_are_checked(vault: Vault) -> None:
     with pytest.raises(ConfigError, match="the kinds are audit, accounts, records"):
         Retention(Vault(**{**vars(vault), "settings": Settings(security=SecuritySettings(retention={"recods": 1}))}))
     for wrong in ({"audit": 365}, {"records": 0}):
-        with pytest.raises(ValueError, match="retention|kept"):
+        with pytest.raises(ValueError, match=r"retention|kept"):
             SecuritySettings(retention=wrong)

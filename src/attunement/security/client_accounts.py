@@ -23,7 +23,7 @@ class _ClientAccounts:
 
     kind = "accounts"
     about = "the client's own account, and the clinicians that have the client"
-    tables = (_accounts, _identities)  # their names are not encrypted
+    tables: tuple[sa.Table, ...] = (_accounts, _identities)  # their names are not encrypted
 
     def export(self, vault: Vault, connection: sa.Connection, client: str) -> Iterator[dict[str, Any]]:
         for row in connection.execute(sa.select(_accounts).where(_accounts.c.client == client)):

@@ -81,7 +81,7 @@ class _Records:
 
     def export(self, vault: Vault, connection: sa.Connection, client: str) -> Iterator[dict[str, Any]]:
         query = sa.select(records).where(records.c.client == client).order_by(records.c.at, records.c.id)
-        rows = vault.cipher.decrypt_rows(records.name, connection.execute(query).mappings().all(), WORDS)
+        rows = vault.cipher.decrypt_rows(records.name, map(dict, connection.execute(query).mappings()), WORDS)
         before = sa.select(_former).where(_former.c.client == client).order_by(_former.c.record, _former.c.version)
         former: dict[str, list[dict[str, Any]]] = {}
         for row in connection.execute(before).mappings().all():

@@ -52,9 +52,13 @@ def test_the_life_of_a_store(home: Path, tmp_path: Path) -> None:
     assert "written to" in attune("backup", "create", backup, "--encrypt-to", recipient, "--by", "u-admin")
     identity = ["--set", f"security.age_identity={tmp_path / 'age.key'}"]
     assert "age identity" in refused("backup", "verify", backup)
+    failed = [json.loads(line) for line in attune("audit", "export", "--action", "backup:verify").splitlines()]
+    assert [row["outcome"] for row in failed] == ["failed"]
     assert attune("backup", "verify", backup, *identity).startswith("whole: sqlite as of")
+    assert "restored and thrown away in" in attune("backup", "rehearse", backup, *identity, "--by", "u-admin")
+    assert not list(home.glob(".rehearsal-*"))
     told = attune("audit", "checkpoint")
-    assert "record 3, hash" in told and "public key" in told
+    assert "record 6, hash" in told and "public key" in told
 
     shutil.move(home / "master.key", tmp_path / "master.key")
     shutil.copy(home / "audit-checkpoints.jsonl", tmp_path / "points")

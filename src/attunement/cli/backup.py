@@ -1,9 +1,11 @@
-"""`attune backup`: of the SQL store; create, verify, restore."""
+"""`attune backup`: of the SQL store; create, verify, rehearse, restore."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Backups of the SQL store: encrypted, checksummed, restorable elsewhere.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
+By = Annotated[str, typer.Option("--by", help="Account id of who does it, for the audit log.")]
 Variable = Annotated[
     str, typer.Option("--passphrase-variable", metavar="NAME", help="Environment variable that holds the passphrase.")
 ]
@@ -32,7 +35,7 @@ def create(
         list[str] | None, typer.Option(metavar="age1...", help="Recipient who can open it; may be repeated.")
     ] = None,
     passphrase_variable: Variable = "",
-    by: Annotated[str, typer.Option("--by", help="Account id of who does it, for the audit log.")] = "system",
+    by: By = "system",
     recipe: Recipe = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -59,7 +62,12 @@ def create(
 
 @app.command()
 def verify(
-    path: File, passphrase_variable: Variable = "", recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson = False
+    path: File,
+    passphrase_variable: Variable = "",
+    by: By = "system",
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> None:
     """Read a backup to its end and check every byte of it.
 
@@ -69,8 +77,53 @@ def verify(
     from attunement.security.vault import open_ring
 
     settings = load_settings(recipe, overrides or ()).settings
-    facts = verify_backup(path, open_ring(settings), _opener(settings, passphrase_variable))
+    with _on_record(settings, by, "backup:verify"):
+        facts = verify_backup(path, open_ring(settings), _opener(settings, passphrase_variable))
     _tell(facts, as_json, "whole" if facts.sealed else "whole, but sealed by a master key that is not here")
+
+
+@app.command()
+def rehearse(
+    path: File,
+    scratch_store: Annotated[
+        str, typer.Option(metavar="URL", help="Of PostgreSQL: an empty database to restore into; drop it afterwards.")
+    ] = "",
+    passphrase_variable: Variable = "",
+    by: By = "system",
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+) -> None:
+    """Restore a backup into a store that is thrown away, and look at it: rows, and the chain of its audit log.
+
+    Example: `attune backup rehearse backups/2026-11-27.backup`
+    """
+    from attunement.security.rehearsal import rehearse as tried
+    from attunement.security.vault import open_ring
+
+    _know_all_tables()
+    settings = load_settings(recipe, overrides or ()).settings
+    with _on_record(settings, by, "backup:rehearse") as told:
+        found = tried(path, open_ring(settings), _opener(settings, passphrase_variable), settings.home, scratch_store)
+        told.append(f"seconds:{found.seconds:.0f}")
+    _tell(found.facts, False, f"restored and thrown away in {found.seconds:.1f} s, {found.audit_records:,} audit records whole")
+
+
+@contextmanager
+def _on_record(settings: Settings, by: str, action: str) -> Iterator[list[str]]:
+    """Records whether what is inside could be done, where there is a store: on a new machine one must not be made. Its list takes the target."""
+    from attunement.security.audit import Entry
+    from attunement.security.vault import Vault
+    from attunement.storage.sql import FILE
+
+    target: list[str] = []
+    outcome = "failed"
+    try:
+        yield target
+        outcome = "done"
+    finally:
+        if settings.security.store or (settings.home.expanduser() / FILE).exists():
+            with Vault.open(settings) as vault, vault.audit.begin() as connection:
+                vault.audit.append(connection, Entry(by, action, outcome=outcome, target="".join(target)))
 
 
 @app.command()
@@ -80,7 +133,7 @@ def restore(
     trust_unsealed: Annotated[
         bool, typer.Option("--trust-unsealed", help="Restore what a master key sealed that is not here.")
     ] = False,
-    by: Annotated[str, typer.Option("--by", help="Account id of who does it, for the audit log.")] = "system",
+    by: By = "system",
     passphrase_variable: Variable = "",
     recipe: Recipe = None,
     overrides: Overrides = None,
@@ -117,7 +170,8 @@ def restore(
 def _know_all_tables() -> None:
     """Has every module that owns tables of the store enter them: what is not known is left out of a PostgreSQL backup."""
     import attunement.curation.review
-    import attunement.security.audit  # noqa: F401
+    import attunement.security.audit
+    import attunement.security.incidents  # noqa: F401
 
 
 def _opener(settings: Settings, variable: str, recipients: list[str] | tuple[str, ...] = ()) -> Opener:

@@ -22,6 +22,7 @@ from attunement.cli import (
     evaluate,
     export,
     generate,
+    incidents,
     keys,
     knowledge,
     quality,
@@ -55,6 +56,7 @@ app.add_typer(clients.app, name="clients")
 app.add_typer(retention.app, name="retention")
 app.add_typer(audit.app, name="audit")
 app.add_typer(backup.app, name="backup")
+app.add_typer(incidents.app, name="incidents")
 app.add_typer(config.app, name="config")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)

@@ -220,6 +220,13 @@ class AuditLog:
             for row in connection.execution_options(yield_per=FETCHED).execute(query):
                 yield Record(*row)
 
+    def newest(self, action: str, outcome: str = "done") -> Record | None:
+        """The last record of an action, None when there is none."""
+        query = sa.select(*_COLUMNS).where(_records.c.action == action, _records.c.outcome == outcome)
+        with self.store.snapshot() as connection:
+            row = connection.execute(query.order_by(_records.c.number.desc()).limit(1)).one_or_none()
+        return None if row is None else Record(*row)
+
     def export(self, **which: Any) -> Iterator[str]:
         """The records as JSON lines (`records`'s filters)."""
         return (json.dumps(asdict(record)) for record in self.records(**which))

@@ -22,6 +22,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from attunement.errors import ConfigError
 from attunement.records import SHARES, ModelConfig, TrainingConfig
 
+SIX_YEARS = 2192
+"""Days."""
 ENVIRONMENT, ENVIRONMENT_PREFIX = "environment", "ATTUNE_"
 _MODEL, _TRAINING = ModelConfig(), TrainingConfig()
 
@@ -443,9 +445,27 @@ class SecuritySettings(Section):
     audit_checkpoint_seconds: float = Field(
         300.0, gt=0, description="Time after which the next audit record brings a signed checkpoint."
     )
+    retention: dict[str, int] = Field(
+        default_factory=lambda: {"audit": SIX_YEARS},
+        description="Days that each kind of a client's data is kept (`attune retention policies` lists the kinds); a kind that is not named is kept until it is deleted. `audit` is how long the audit log is kept at least: 2192 days, HIPAA's six years for documentation (45 CFR 164.316(b)(2)(i)), or more; nothing deletes from it.",
+    )
+    retention_hours: float = Field(
+        24.0,
+        ge=0,
+        description="A service with accounts runs the retention each so many hours; 0 leaves it to `attune retention run`.",
+    )
     age_identity: Path | None = Field(
         None, description="File with the age identity (0600) that opens encrypted datasets, checkpoints and backups."
     )
+
+    @field_validator("retention")
+    @classmethod
+    def _kept(cls, value: dict[str, int]) -> dict[str, int]:
+        if wrong := [kind for kind, days in value.items() if days < 1]:
+            raise ValueError(f"retention of {wrong[0]} is at least one day")
+        if value.get("audit", SIX_YEARS) < SIX_YEARS:
+            raise ValueError(f"the audit log is kept {SIX_YEARS} days (six years) or more")
+        return value
 
 
 class Settings(BaseSettings):

@@ -15,6 +15,7 @@ from attunement.cli import (
     audit,
     backup,
     chat,
+    clients,
     compliance,
     config,
     data,
@@ -26,6 +27,7 @@ from attunement.cli import (
     keys,
     knowledge,
     quality,
+    retention,
     review,
     serve,
     train,
@@ -51,6 +53,8 @@ app.add_typer(review.app, name="review")
 app.add_typer(generate.app, name="generate")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
+app.add_typer(clients.app, name="clients")
+app.add_typer(retention.app, name="retention")
 app.add_typer(audit.app, name="audit")
 app.add_typer(backup.app, name="backup")
 app.add_typer(incidents.app, name="incidents")
@@ -62,7 +66,7 @@ app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
 RESUMABLE = {
-    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("voice", "ingest"), ("train", "run"), ("train", "resume"), ("demo",), ("keys", "rotate"),
+    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("voice", "ingest"), ("train", "run"), ("train", "resume"), ("demo",), ("keys", "rotate"), ("clients", "delete"), ("retention", "run"),
 }  # fmt: skip
 """The long commands of which an interruption loses next to nothing; the user is told so."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-
 from attunement.compliance.scene import Finding, Scene, failed, look, not_applicable, not_run, passed
 from attunement.security.incidents import Incidents
+from attunement.security.retention import Retention
 
 ASSESSMENT_DAYS = 90
 NOTICE_SOON_DAYS = 14
@@ -15,9 +13,7 @@ NOTICE_SOON_DAYS = 14
 def retention(scene: Scene) -> Finding:
     if scene.vault is None:
         return not_applicable("no store of clients' data yet")
-    if find_spec("attunement.security.retention") is None:
-        return not_run("this version has no retention")
-    kept = import_module("attunement.security.retention").Retention(scene.vault)
+    kept = Retention(scene.vault)
     overdue, last = kept.overdue_days(), kept.last_run()
     late = {kind: days for kind, days in overdue.items() if days >= 1}
     told = f"{len(overdue)} kinds of data have a policy; last run: {last[:10] or 'never'}; past it by a day or more: {len(late)}"

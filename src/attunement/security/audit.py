@@ -154,7 +154,7 @@ class AuditLog:
     """The log in a store. `checkpoints` may be None where nothing can be signed (a process without the master key)."""
 
     def __init__(self, store: Store, checkpoints: Checkpoints | None = None, *, clock: Clock = utc_now) -> None:
-        self.store, self.checkpoints, self._clock = store, checkpoints, clock
+        self.store, self.checkpoints, self.clock = store, checkpoints, clock
         self._heads: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
 
     @contextmanager
@@ -162,7 +162,7 @@ class AuditLog:
         """A transaction to do something in and record it; afterwards a checkpoint is signed when one is due."""
         with self.store.begin() as connection:
             yield connection
-        if self.checkpoints is not None and self.checkpoints.due(self._clock()):
+        if self.checkpoints is not None and self.checkpoints.due(self.clock()):
             self.checkpoint()
 
     def append(self, connection: sa.Connection, *entries: Entry) -> int:
@@ -171,7 +171,7 @@ class AuditLog:
         Returns the last one's number.
         """
         number, before = self._head(connection)
-        rows, at = [], stamp(self._clock())
+        rows, at = [], stamp(self.clock())
         for e in entries:
             number += 1
             words = (number, at, e.actor, e.action, e.target, e.client, e.outcome, e.request, before)
@@ -231,13 +231,18 @@ class AuditLog:
         """The records as JSON lines (`records`'s filters)."""
         return (json.dumps(asdict(record)) for record in self.records(**which))
 
+    def head(self) -> tuple[int, str]:
+        """Number and hash of the last record; 0 and `FIRST` while there is none."""
+        with self.store.snapshot() as connection:
+            found = connection.execute(_LAST).one_or_none()
+        return (0, FIRST) if found is None else (found.number, found.hash)
+
     def checkpoint(self) -> Checkpoint | None:
         """Signs where the chain stands now; None when it is empty. Raises `DataError` where nothing can be signed."""
         if self.checkpoints is None:
             raise DataError("a checkpoint needs the master key: set security.master_key")
-        with self.store.snapshot() as connection:
-            found = connection.execute(_LAST).one_or_none()
-        return None if found is None else self.checkpoints.sign(found.number, found.hash, self._clock())
+        number, digest = self.head()
+        return self.checkpoints.sign(number, digest, self.clock()) if number else None
 
     def verify(self) -> Verdict:
         """Walks the whole chain and holds it against the checkpoints and the head."""

@@ -114,12 +114,27 @@ class Checkpoints:
             self._last = None
         return aside
 
+    def sign_text(self, text: bytes) -> str:
+        """A signature in hex of another text than a checkpoint's, which begins with what it is."""
+        return self._key().sign(text).hex()
+
     def public_key(self) -> str:
         """The public key in hex, to keep elsewhere: with it anybody can check the signatures."""
         return self._key().public_key().public_bytes_raw().hex()
 
     def _key(self) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(self._ring.key_for(SIGNER).secret)
+
+
+def text_holds(public_key: str, text: bytes, signature: str) -> bool:
+    """Whether a signature of `sign_text` holds, by the public key in hex. Raises `DataError` for what is neither."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(bytes.fromhex(signature), text)
+        return True
+    except InvalidSignature:
+        return False
+    except ValueError as error:
+        raise DataError("a public key has 64 hex digits, a signature 128") from error
 
 
 def _text(point: Checkpoint) -> bytes:

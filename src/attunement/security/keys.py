@@ -138,6 +138,12 @@ class KeyRing:
                 del self._cache[key]
         return self._scrub() and self.store.is_sqlite
 
+    def versions(self, subject: str) -> list[tuple[int, str, str]]:
+        """A subject's keys as (version, made at, destroyed at or ""), oldest first."""
+        with self.store.snapshot() as connection:
+            rows = connection.execute(_of(subject).order_by(_keys.c.version)).all()
+        return [(row.version, row.created_at, row.shredded_at or "") for row in rows]
+
     def ledger(self) -> list[tuple[str, str]]:
         """The shredded subjects, with when."""
         when = sa.func.min(_keys.c.shredded_at)

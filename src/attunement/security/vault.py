@@ -14,6 +14,7 @@ from attunement.security.checkpoints import Checkpoints
 from attunement.security.clock import Clock, utc_now
 from attunement.security.escrow import write_escrow
 from attunement.security.fields import FieldCipher
+from attunement.security.holds import lock, refuse_held
 from attunement.security.keys import KeyRing, key_tables
 from attunement.security.master_key import EnvironmentMasterKey, FileMasterKey, MasterKey
 from attunement.storage.sql import Store
@@ -76,9 +77,12 @@ class Vault:
     def shred(self, client: str, *, actor: str, request: str = "-") -> bool:
         """Destroys the client's key, with its record, and writes the escrow anew; `KeyRing.shred` says what it returns.
 
-        Raises `DataError` when the key is gone but the escrow could not be written: it is to be deleted by hand.
+        Raises `DataError` under a legal hold, and when the key is gone but the escrow could not be written: it is to be deleted
+        by hand.
         """
         with self.audit.begin() as connection:
+            lock(connection)
+            refuse_held(connection, client)
             self.audit.append(connection, Entry(actor, "keys:shred", client, request=request))
             gone = self.ring.shred(client)
         self.write_escrow()

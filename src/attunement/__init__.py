@@ -56,6 +56,7 @@ _HOME = {
     "EdgeCaseGenerator": "attunement.sources.edge_cases.generator",
     "KnowledgeBase": "attunement.sources.knowledge.base",
     "PsychologyKnowledgeIntegrator": "attunement.sources.knowledge.integrator",
+    "PHIDetector": "attunement.security.phi.detector",
     "QualityValidator": "attunement.quality.validator",
     "DualPersonaTrainer": "attunement.sources.personas.trainer",
     "ConsistencyReport": "attunement.sources.personas.consistency",

@@ -22,6 +22,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from attunement.errors import ConfigError
 from attunement.records import SHARES, ModelConfig, TrainingConfig
 
+SIX_YEARS = 2192
+"""Days."""
 ENVIRONMENT, ENVIRONMENT_PREFIX = "environment", "ATTUNE_"
 _MODEL, _TRAINING = ModelConfig(), TrainingConfig()
 
@@ -345,6 +347,49 @@ class ServingSettings(Section):
         None, description="TOML file with the reviewed texts and help lines of your country; default: the packaged ones."
     )
     max_input_characters: int = Field(20_000, ge=1, description="Longer requests are refused with 422.")
+    authentication: Literal["auto", "required", "none"] = Field(
+        "auto",
+        description="`required` asks every caller who they are; `none` asks nobody, on an address of this machine alone, and gives no route "
+        "to anybody's data; `auto` is `none` on such an address while there is no account, else `required`.",
+    )
+    tls_certificate: Path | None = Field(None, description="Certificate for HTTPS (PEM), with those that vouch for it.")
+    tls_key: Path | None = Field(None, description="Its private key (PEM).")
+    requests_per_minute: int = Field(
+        600, ge=1, description="Most requests of one account or key, or of one address before it has signed in; a tenth at once."
+    )
+
+
+class AccessSettings(Section):
+    """Accounts, sessions and API keys."""
+
+    min_password_length: int = Field(
+        15, ge=12, le=128, description="Characters of a password (NIST SP 800-63B-4: 15 where it is the only factor)."
+    )
+    second_factor: Literal["administrators", "everyone"] = Field(
+        "administrators", description="Who must use a second factor (TOTP); the others may."
+    )
+    argon2_memory_kib: int = Field(65_536, ge=8, description="Memory of one password hash (argon2id; RFC 9106: 64 MiB).")
+    argon2_passes: int = Field(3, ge=1, description="Passes over it (RFC 9106: 3).")
+    argon2_lanes: int = Field(4, ge=1, description="Lanes (RFC 9106: 4); old hashes are made anew at the next sign-in.")
+    one_time_password_hours: float = Field(72, gt=0, description="How long the first password of an account holds.")
+    session_idle_minutes: float = Field(30, gt=0, description="A session ends after so long without a request.")
+    session_hours: float = Field(12, gt=0, description="A session ends after so long in any case.")
+    key_days: float = Field(90, gt=0, description="How long an API key holds, unless it is made for another time.")
+    public_url: str = Field(
+        "", description="Address of the service as browsers see it, where a proxy stands before it: `https://attune.example.org`."
+    )
+    oidc_issuer: str = Field("", description="OpenID Connect provider; empty is none.")
+    oidc_client_id: str = Field("", description="Our name at the provider.")
+    oidc_secret_variable: str = Field(
+        "OIDC_CLIENT_SECRET",
+        description="Name of the environment variable with our secret at the provider; unset is a public client.",
+    )
+    oidc_algorithms: list[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"]] = (
+        Field(["RS256", "PS256", "ES256", "Ed25519"], description="Signatures of ID tokens that are accepted.")
+    )
+    oidc_second_factor: list[str] = Field(
+        ["mfa"], description="Values of the claim `amr` that stand for our second factor; empty is none."
+    )
 
 
 class ProviderSettings(Section):
@@ -365,6 +410,62 @@ class ProviderSettings(Section):
         0.0, ge=0, description="Price of a million prompt tokens, for the account and the budget."
     )
     completion_usd_per_million: float = Field(0.0, ge=0, description="Price of a million tokens that are written.")
+
+
+class SecuritySettings(Section):
+    """Keys, encrypted fields, the audit log, backups."""
+
+    store: str = Field(
+        "",
+        description="Address of the PostgreSQL database that holds accounts, clients' records and the audit log (`postgresql+psycopg://...`; extra `postgres`); empty is SQLite in the home.",
+    )
+    master_key: Path | None = Field(
+        None, description="File with the master key, for its owner only (0600); unset, `master.key` in the home."
+    )
+    master_key_variable: str = Field(
+        "", description="Name of the environment variable that holds the master key, in place of the file."
+    )
+    key_store: str = Field(
+        "",
+        description="Address of another database for the wrapped data keys; empty is SQLite, `keys.db`, in the home. Never the database of the data: its backups must hold no key.",
+    )
+    key_cache: int = Field(1000, ge=1, description="Most data keys that are kept in memory.")
+    key_cache_seconds: float = Field(
+        60.0, ge=0, description="How long a data key is kept: another process may use a shredded one so much longer."
+    )
+    escrow: Path | None = Field(
+        None,
+        description="File with the second copy of the data keys, best on another machine's disk; written anew at each backup, shredding and rotation.",
+    )
+    audit_checkpoints: Path | None = Field(
+        None,
+        description="File of the audit log's signed checkpoints, best where it can only grow; unset, `audit-checkpoints.jsonl` in the home.",
+    )
+    audit_checkpoint_records: int = Field(100, ge=1, description="Audit records between two signed checkpoints, at most.")
+    audit_checkpoint_seconds: float = Field(
+        300.0, gt=0, description="Time after which the next audit record brings a signed checkpoint."
+    )
+    retention: dict[str, int] = Field(
+        default_factory=lambda: {"audit": SIX_YEARS},
+        description="Days that each kind of a client's data is kept (`attune retention policies` lists the kinds); a kind that is not named is kept until it is deleted. `audit` is how long the audit log is kept at least: 2192 days, HIPAA's six years for documentation (45 CFR 164.316(b)(2)(i)), or more; nothing deletes from it.",
+    )
+    retention_hours: float = Field(
+        24.0,
+        ge=0,
+        description="A service with accounts runs the retention each so many hours; 0 leaves it to `attune retention run`.",
+    )
+    age_identity: Path | None = Field(
+        None, description="File with the age identity (0600) that opens encrypted datasets, checkpoints and backups."
+    )
+
+    @field_validator("retention")
+    @classmethod
+    def _kept(cls, value: dict[str, int]) -> dict[str, int]:
+        if wrong := [kind for kind, days in value.items() if days < 1]:
+            raise ValueError(f"retention of {wrong[0]} is at least one day")
+        if value.get("audit", SIX_YEARS) < SIX_YEARS:
+            raise ValueError(f"the audit log is kept {SIX_YEARS} days (six years) or more")
+        return value
 
 
 class Settings(BaseSettings):
@@ -395,8 +496,14 @@ class Settings(BaseSettings):
     )
     evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings.model_construct(), description="The proof.")
     serving: ServingSettings = Field(default_factory=lambda: ServingSettings.model_construct(), description="The service.")
+    access: AccessSettings = Field(
+        default_factory=lambda: AccessSettings.model_construct(), description="Accounts, sessions and API keys."
+    )
     providers: ProviderSettings = Field(
         default_factory=lambda: ProviderSettings.model_construct(), description="Language models that write."
+    )
+    security: SecuritySettings = Field(
+        default_factory=lambda: SecuritySettings.model_construct(), description="Keys, encryption, audit, backups."
     )
 
     @classmethod

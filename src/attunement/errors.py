@@ -8,6 +8,7 @@
         │   └── RecordingError      a recording that gives nothing: broken, silent, no speech, licence not allowed
         ├── MissingExtraError       an optional dependency is not installed; names the extra
         ├── ModelError              a model or checkpoint that cannot be loaded or trained
+        ├── AccessError             somebody may not do this, or has not shown who they are
         └── ServiceError            the service, or a provider of text, cannot start or cannot answer
             ├── TemporaryError      worth another try: too many requests, a time-out, a server's fault
             ├── AnswerError         a provider's answer that cannot be used: refused, cut, garbage
@@ -60,6 +61,15 @@ class MissingExtraError(UserError):
 
 class ModelError(UserError):
     """A model or checkpoint that cannot be loaded or trained."""
+
+
+class AccessError(UserError):
+    """Somebody may not do this, or has not shown who they are. `reason` is its code: not_granted, credentials, wait, ..."""
+
+    def __init__(self, reason: str, told: str, after_seconds: float | None = None) -> None:
+        super().__init__(told)
+        self.reason = reason
+        self.after_seconds = after_seconds
 
 
 class ServiceError(UserError):

@@ -10,8 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from attunement.cli.main import app
-from attunement.errors import ModelError
-from attunement.model.checkpoint import find_checkpoint
+from attunement.errors import ConfigError, ModelError
+from attunement.model.checkpoint import ADAPTER, find_checkpoint, read_description
+from attunement.model.moe_lora import load_adapter_file, load_moe
+from attunement.model.sparse_export import plan_export
+from attunement.security.age_files import IDENTITY_VARIABLE, new_identity
 from attunement.storage.files import read_json, write_json
 
 
@@ -41,3 +44,21 @@ def test_the_advice_for_a_run_without_checkpoint_works(tiny_run: Path, tmp_path:
     result = CliRunner().invoke(app, shlex.split(advice))
     assert result.exit_code == 0, result.output
     assert find_checkpoint(Path("my runs/first")).is_dir()
+
+
+def test_an_encrypted_adapter_loads_as_the_plain_one(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipient = new_identity(tmp_path / "age.key")
+    monkeypatch.delenv(IDENTITY_VARIABLE, raising=False)
+    out = ["--out", str(tmp_path / "sealed"), "--encrypt-to", recipient]
+    assert CliRunner().invoke(app, ["export", "--run", str(tiny_run), *out, "--format", "hf-moe"]).exception is not None
+    result = CliRunner().invoke(app, ["export", "--run", str(tiny_run), *out, "--format", "adapter"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "sealed" / ADAPTER).read_bytes().startswith(b"age-encryption.org/v1")
+    with pytest.raises(ConfigError, match="is encrypted: say where"):
+        load_moe(tmp_path / "sealed", "cpu")
+    monkeypatch.setenv(IDENTITY_VARIABLE, str(tmp_path / "age.key"))
+    read_description(tmp_path / "sealed")
+    plain, sealed = load_adapter_file(find_checkpoint(tiny_run)), load_adapter_file(tmp_path / "sealed")
+    assert plain.keys() == sealed.keys() and all(plain[name].equal(sealed[name]) for name in plain)
+    with pytest.raises(ModelError, match="is encrypted: export the run"):
+        plan_export(tmp_path / "sealed")

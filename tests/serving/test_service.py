@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+import signing
 from attunement.config import load_settings
 from attunement.errors import ConfigError, ModelError, ServiceError
 from attunement.records import InferenceRequest
@@ -22,6 +23,7 @@ from attunement.serving.app import create_app
 from attunement.serving.gate import Messages
 from attunement.serving.run import listen, running
 from attunement.serving.service import LEAST_SHARE, ROLES, BusyError, DeploymentService, as_messages
+from attunement.storage.sql import Store
 
 SETTINGS = load_settings(None, ["serving.max_new_tokens=24", "serving.max_input_characters=2000"]).settings
 
@@ -92,7 +94,8 @@ def test_the_interactive_page_needs_nothing_from_elsewhere(client: httpx.Client)
     assert assets and all(a.startswith("/") for a in assets)
     assert all(client.get(a).status_code == 200 for a in assets)
     assert client.get("/").headers["Location"] == "/docs"
-    assert set(client.get("/openapi.json").json()["paths"]) == {"/api/v1/inference", "/api/v1/health"}
+    paths = set(client.get("/openapi.json").json()["paths"])
+    assert {p for p in paths if not p.startswith("/api/v1/auth/")} == {"/api/v1/inference", "/api/v1/health"}
 
 
 @pytest.mark.parametrize("role", [*ROLES, "User", "USER", "Assistant", " Therapist "])
@@ -174,7 +177,19 @@ def test_one_text_that_is_too_long() -> None:
             assert (answer.status_code, answer.json()["detail"]) == (422, f"{field} is longer than 100,000 characters")
 
 
-def test_every_status_of_a_route_is_described(client: httpx.Client) -> None:
+def not_let_in(home: Path) -> list[httpx.Response]:
+    """Who has not signed in, whose key is for something else, and who asks too often, at a service that asks who it is."""
+    settings, store = signing.settings_for(home, "serving.requests_per_minute=1"), Store.at_home(home)
+    with signing.access_to(store, home) as access, signing.guarded(access, settings) as address:
+        key = access.keys.create("scraper", ["metrics:read"], signing.ACT)
+        with signing.browser(address) as other:
+            nobody = ask(other, "SECRET")
+            other.headers["Authorization"] = f"Bearer {key}"
+            *others, last = [ask(other, "SECRET") for _ in range(21)]
+            return [nobody, others[0], last]
+
+
+def test_every_status_of_a_route_is_described(client: httpx.Client, tmp_path: Path) -> None:
     """What each fault gives, by a real request, against the description for programs."""
     described = client.get("/openapi.json").json()["paths"]
     route, as_json = "/api/v1/inference", {"content-type": "application/json"}
@@ -187,7 +202,8 @@ def test_every_status_of_a_route_is_described(client: httpx.Client) -> None:
     ]
     with serving(Failing(SETTINGS)) as failing, serving(DeploymentService(SETTINGS)) as without_model:
         answers += [ask(failing, "SECRET"), ask(without_model, "Hello")]
-    assert [a.status_code for a in answers] == [200, 400, 411, 413, 422, 500, 503]
+    answers += not_let_in(tmp_path)
+    assert [a.status_code for a in answers] == [200, 400, 411, 413, 422, 500, 503, 401, 403, 429]
     assert set(described[route]["post"]["responses"]) == {str(a.status_code) for a in answers}
     for answer in answers:
         told = described[route]["post"]["responses"][str(answer.status_code)]["content"]
@@ -195,7 +211,7 @@ def test_every_status_of_a_route_is_described(client: httpx.Client) -> None:
         if answer.status_code >= 400:
             assert set(answer.json()) == set(next(iter(told.values()))["schema"]["properties"]) and "SECRET" not in answer.text
     assert "send JSON in UTF-8" in answers[1].json()["detail"] and "RuntimeError" in answers[5].json()["detail"]
-    assert set(described["/api/v1/health"]["get"]["responses"]) == {"200", "500", "503"}
+    assert set(described["/api/v1/health"]["get"]["responses"]) == {"200", "429", "500", "503"}
 
 
 def test_other_errors_are_problems_too(client: httpx.Client) -> None:

@@ -24,9 +24,11 @@ def chat(
 
     Example: `attune chat --model runs/first`
     """
+    from attunement.security.age_files import use_identity
     from attunement.serving.service import DeploymentService
 
     settings = load_settings(recipe, overrides or ()).settings
+    use_identity(settings.security.age_identity)
     # In a terminal a reply that streams may take longer than the service's answer may.
     longer = {"deadline_seconds": max(settings.serving.deadline_seconds, 20.0)}
     service = DeploymentService(settings.model_copy(update={"serving": settings.serving.model_copy(update=longer)}))

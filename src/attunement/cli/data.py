@@ -36,6 +36,12 @@ def build(
     licence_allow: Annotated[
         list[str] | None, typer.Option(help="Licence class to build from (R, SA, NC, N); may be repeated.")
     ] = None,
+    encrypt_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="age1...", help="Leave what holds text as age files that this recipient opens; may be repeated. No resume."
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 4 when something could not be read, or a balance is not met.")
     ] = False,
@@ -49,15 +55,22 @@ def build(
     """
     from attunement.curation.parts import FULL
     from attunement.curation.pipeline import DataPipeline
+    from attunement.curation.sealing import seal_dataset, sealed_for
+    from attunement.security.age_files import recipients_of, use_identity
     from attunement.sources.full_parts import FullParts
 
+    encrypt_to = encrypt_to or sealed_for(out)
+    recipients_of(encrypt_to)  # a wrong one is told before the work is done
     enforced = ["data.balance=enforce"] if preset == FULL else []  # an override of the user's comes after it
     allowed = [f"data.licence_allow={json.dumps(licence_allow)}"] if licence_allow else []
     settings = load_settings(recipe, [*enforced, *(overrides or ()), *allowed]).settings
+    use_identity(settings.security.age_identity)  # for edits of a build before that was sealed
     pipeline = DataPipeline(settings, out, preset=preset, quiet=as_json)
     if preset == FULL:
         pipeline.parts = FullParts(settings, pipeline.judges)
     pipeline.process_datasets(sources)
+    if encrypt_to:
+        seal_dataset(out, encrypt_to)
     report = json.loads((out / "quality_report.json").read_text(encoding="utf-8"))
     if as_json:
         typer.echo(
@@ -167,6 +180,7 @@ def withdraw(
     from attunement.curation.manifest import Manifest
     from attunement.curation.pipeline import DataPipeline
     from attunement.curation.provenance import kept_examples, plan_withdrawal, record_withdrawal, runs_made_from, side_effects
+    from attunement.curation.sealing import seal_dataset, sealed_for
 
     plan = plan_withdrawal(out, wanted)
     before = kept_examples(out)
@@ -175,6 +189,8 @@ def withdraw(
     paths, preset = manifest.sources()
     settings = load_settings().settings.model_copy(update=manifest.settings())
     DataPipeline(settings, out, preset=preset, quiet=as_json).process_datasets(paths)
+    if sealed := sealed_for(out):
+        seal_dataset(out, sealed)
     answer = {
         "withdrawn": [e["value"] for e in plan["entries"] if e["kind"] != "record"],
         "examples_removed": plan["examples"],

@@ -33,8 +33,10 @@ def run(
     Example: `attune eval run --run runs/first`
     """
     from attunement.evaluation.suite import EvaluationSuite
+    from attunement.security.age_files import use_identity
 
     settings = load_settings(recipe, overrides or ()).settings
+    use_identity(settings.security.age_identity)
     results = EvaluationSuite(settings, quiet=as_json).evaluate(run_dir, test)
     found, means = results["perplexity"], results["replies"]["means"]
     if as_json:

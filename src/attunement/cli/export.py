@@ -29,6 +29,10 @@ def export(
     ] = "hf-moe",
     base: Annotated[str | None, typer.Option(help="Where the base lies now, if elsewhere.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16; the base's own if not given.")] = "",
+    encrypt_to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="age1...", help="Encrypt the weights for this recipient (`adapter` alone); may be repeated."),
+    ] = None,
     check: Annotated[
         bool | None, typer.Option("--check/--no-check", help="Compare the logits with the run's (default: below 4 GB).")
     ] = None,
@@ -43,10 +47,12 @@ def export(
 
     if form not in FORMATS:
         raise ConfigError(f"there is no format '{form}': take {', '.join(FORMATS)}")
+    if encrypt_to and form != "adapter":
+        raise ConfigError("only --format adapter can be encrypted: other programs read the others")
     console = Console(highlight=False, stderr=as_json)
     difference = None
     if form == "adapter":
-        written = write_adapter(run, out)
+        written = write_adapter(run, out, encrypt_to or ())
     else:
         plan = plan_export(run, base=base, dtype=dtype, dense=form == "merged-dense")
         count, size = plan.size()

@@ -10,7 +10,29 @@ from rich.console import Console
 from rich.markup import escape
 
 from attunement import __version__
-from attunement.cli import chat, config, data, demo, evaluate, export, generate, knowledge, quality, review, serve, train, voice
+from attunement.cli import (
+    accounts,
+    audit,
+    backup,
+    chat,
+    clients,
+    compliance,
+    config,
+    data,
+    demo,
+    evaluate,
+    export,
+    generate,
+    incidents,
+    keys,
+    knowledge,
+    quality,
+    retention,
+    review,
+    serve,
+    train,
+    voice,
+)
 from attunement.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -29,6 +51,14 @@ app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(voice.app, name="voice")
 app.add_typer(review.app, name="review")
 app.add_typer(generate.app, name="generate")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(keys.app, name="keys")
+app.add_typer(clients.app, name="clients")
+app.add_typer(retention.app, name="retention")
+app.add_typer(audit.app, name="audit")
+app.add_typer(backup.app, name="backup")
+app.add_typer(incidents.app, name="incidents")
+app.add_typer(compliance.app, name="compliance")
 app.add_typer(config.app, name="config")
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
@@ -36,7 +66,7 @@ app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
 
 RESUMABLE = {
-    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("voice", "ingest"), ("train", "run"), ("train", "resume"), ("demo",),
+    ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("voice", "ingest"), ("train", "run"), ("train", "resume"), ("demo",), ("keys", "rotate"), ("clients", "delete"), ("retention", "run"),
 }  # fmt: skip
 """The long commands of which an interruption loses next to nothing; the user is told so."""
 

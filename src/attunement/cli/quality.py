@@ -80,13 +80,15 @@ def train(
 
 @app.command()
 def score(
-    judge: Annotated[str, typer.Argument(help="A judge's name; `attune quality list` shows them.")],
+    judge: Annotated[str, typer.Argument(help="A judge's name (`attune quality list` shows them), or phi: personal data.")],
     source: Annotated[Path, typer.Option("--input", help="JSON lines.", exists=True, dir_okay=False)],
     target: Annotated[Path, typer.Option("--output", help="JSON lines with the verdicts added.")],
     recipe: Recipe = None,
     overrides: Overrides = None,
 ) -> None:
     """Judge every line of a file: adds score, label, labels, reasons and spans, a line for a line.
+
+    `phi` finds protected health information: its spans, each with its type and the letter of its Safe Harbor identifier.
 
     Example: `attune quality score crisis --input in.jsonl --output out.jsonl`
     """

@@ -21,6 +21,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from attunement.config import Settings, fields
 
 _GENERATED = "<!-- Written by `make docs` from the code; do not edit. -->\n"
+TABLE_START, TABLE_END = "<!-- The table, written by `make docs`. -->", "<!-- End of the table. -->"
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -179,11 +180,23 @@ def http_routes(openapi: Mapping[str, Any]) -> str:
     for path, methods in openapi["paths"].items():
         for method, route in methods.items():
             lines += ["", f"## {method.upper()} {path}", "", inspect.cleandoc(route.get("description") or route["summary"])]
+            if action := route.get("x-action"):
+                lines += ["", f"Action: `{action}` ([who may](access.md#who-may-do-what))."]
             body = route.get("requestBody", {}).get("content", {})
             lines += _body("Takes", body, schemas)
             for status, answer in sorted(route["responses"].items()):
                 lines += _body(f"{status}: {answer['description']}", answer.get("content", {}), schemas)
     return "\n".join(lines) + "\n"
+
+
+def with_table(guide: str) -> str:
+    """`docs/access.md` with the table of permissions as the code has it."""
+    from attunement.security.permissions import table
+
+    before, start, rest = guide.partition(TABLE_START)
+    _, end, after = rest.partition(TABLE_END)
+    assert start and end, "docs/access.md has lost the marks of its table"
+    return f"{before}{start}\n{table()}\n{end}{after}"
 
 
 def _body(title: str, content: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[str]:

@@ -41,9 +41,12 @@ Again = Annotated[bool, typer.Option("--again", help="Decide anew over an earlie
 
 def _queue(recipe: Path | None, overrides: list[str] | None) -> ReviewQueue:
     from attunement.curation.review import ReviewQueue
+    from attunement.security.age_files import use_identity
     from attunement.storage.sql import Store
 
-    return ReviewQueue(Store.at_home(load_settings(recipe, overrides or ()).settings.home))
+    settings = load_settings(recipe, overrides or ()).settings
+    use_identity(settings.security.age_identity)
+    return ReviewQueue(Store.at_home(settings.home))
 
 
 @app.command("list")

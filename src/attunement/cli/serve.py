@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from attunement.cli.options import Model, Overrides, Recipe
-from attunement.config import load_settings
+from attunement.config import Settings, load_settings
 from attunement.errors import ConfigError
+
+if TYPE_CHECKING:
+    from attunement.security.entry import Access
 
 
 def serve(
     model: Model,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: serving.host, this machine only).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default: serving.port); 0 takes a free one.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for HTTPS (PEM).")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate for HTTPS (PEM; default: serving.tls_certificate).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM; default: serving.tls_key).")] = None,
     insecure_http: Annotated[
         bool, typer.Option("--insecure-http", help="Allow other machines without TLS, for instance behind a proxy that adds it.")
     ] = False,
@@ -30,31 +35,80 @@ def serve(
 
     Example: `attune serve --model runs/first`
     """
-    given = {"host": host, "port": port}
+    given = {"host": host, "port": port, "tls_certificate": tls_cert, "tls_key": tls_key}
     sets = [f"serving.{key}={value}" for key, value in given.items() if value is not None]
     settings = load_settings(recipe, [*(overrides or ()), *sets]).settings
-    if bool(tls_cert) != bool(tls_key):
-        raise ConfigError("--tls-cert and --tls-key go together: give both or none")
-    for path in (tls_cert, tls_key):
-        if path is not None and not path.is_file():
-            raise ConfigError(f"{path} does not exist")
-    if not (is_loopback(settings.serving.host) or tls_cert or insecure_http):
-        raise ConfigError(
-            f"{settings.serving.host} can be reached from other machines and there is no TLS: "
-            "give --tls-cert and --tls-key, or --insecure-http behind a proxy that adds it"
-        )
+    serving = settings.serving
+    _check_tls(settings, insecure_http)
+    from attunement.security.age_files import use_identity
     from attunement.serving.app import create_app
+    from attunement.serving.guard import Guard
     from attunement.serving.run import listen, run
     from attunement.serving.service import DeploymentService
 
-    service = DeploymentService(settings)
-    with listen(settings.serving.host, settings.serving.port) as socket:
+    use_identity(settings.security.age_identity)
+    with asked(settings) as access, listen(serving.host, serving.port) as socket:
+        service = DeploymentService(settings)
         deployed = service.load_model(model)
-        address = f"{'https' if tls_cert else 'http'}://{_bracketed(settings.serving.host)}:{socket.getsockname()[1]}"
+        address = f"{'https' if serving.tls_key else 'http'}://{_bracketed(serving.host)}:{socket.getsockname()[1]}"
         console = Console(highlight=False)
         console.print(f"  model: {deployed.model_version} on {deployed.device}", soft_wrap=True)
-        console.print(f"    API: {address}/api/v1/inference\n   page: {address}/docs\n   stop: Ctrl-C", soft_wrap=True)
-        run(create_app(service), socket, tls_cert, tls_key)
+        console.print(f"    API: {address}/api/v1/inference\n   page: {address}/docs", soft_wrap=True)
+        console.print(f"sign-in: {'required' if access else 'none, and only this machine is answered'}", soft_wrap=True)
+        if access and (late := _assessment_overdue(settings)):
+            console.print(f"   note: {late}", style="yellow", soft_wrap=True)
+        console.print("   stop: Ctrl-C")
+        # without TLS on this machine alone a browser would not keep a cookie that is for TLS alone
+        secure = bool(serving.tls_key) or not is_loopback(serving.host) or settings.access.public_url.startswith("https://")
+        guard = Guard(settings, access, secure_cookies=secure)
+        run(create_app(service, guard), socket, serving.tls_certificate, serving.tls_key)
+
+
+def _assessment_overdue(settings: Settings) -> str:
+    from attunement.compliance.assessment import overdue
+    from attunement.security.clock import utc_now
+
+    return overdue(settings, utc_now())
+
+
+def _check_tls(settings: Settings, insecure_http: bool) -> None:
+    serving = settings.serving
+    if bool(serving.tls_certificate) != bool(serving.tls_key):
+        raise ConfigError("--tls-cert and --tls-key go together: give both or none")
+    for path in (serving.tls_certificate, serving.tls_key):
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{path} does not exist")
+    if not (is_loopback(serving.host) or serving.tls_certificate or insecure_http):
+        raise ConfigError(
+            f"{serving.host} can be reached from other machines and there is no TLS: "
+            "give --tls-cert and --tls-key, or --insecure-http behind a proxy that adds it"
+        )
+
+
+@contextmanager
+def asked(settings: Settings) -> Iterator[Access | None]:
+    """Who may sign in, or None where nobody is asked (`serving.authentication`). Raises `ConfigError` where that must not be."""
+    from attunement.security.entry import anybody, opened
+    from attunement.security.vault import open_store
+    from attunement.storage.sql import FILE
+
+    mode, local = settings.serving.authentication, is_loopback(settings.serving.host)
+    if mode == "none" and not local:
+        raise ConfigError(
+            f"{settings.serving.host} can be reached from other machines, and serving.authentication is none: "
+            "set it to required, or serve on 127.0.0.1"
+        )
+    there = False
+    if mode != "none" and (settings.security.store or (settings.home.expanduser() / FILE).exists()):
+        with closing(open_store(settings)) as store:
+            there = anybody(store)
+    if not there and mode != "none" and not (mode == "auto" and local):
+        raise ConfigError("nobody could sign in: make the first account with  attune accounts create NAME --role administrator")
+    if not there:
+        yield None
+        return
+    with opened(settings) as access:
+        yield access
 
 
 def is_loopback(host: str) -> bool:

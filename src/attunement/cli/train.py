@@ -72,9 +72,11 @@ def resume(
 
 
 def _train(data: Any, out: Path, settings: Any, as_json: bool) -> None:
+    from attunement.security.age_files import use_identity
     from attunement.training.data import dataset_of
     from attunement.training.system import TrainingSystem
 
+    use_identity(settings.security.age_identity)
     dataset = dataset_of(data) if isinstance(data, Path) else data
     system = TrainingSystem(out, quiet=as_json)
     trained = system.run(settings.model.build(), dataset, settings.training.build())

@@ -20,7 +20,8 @@ from typing import Any
 from attunement.curation.export import messages_of
 from attunement.curation.review import EDITED, ReviewQueue, read_held
 from attunement.errors import DataError
-from attunement.storage.files import content_hash, read_json, read_jsonl, write_jsonl
+from attunement.security.age_files import read_jsonl
+from attunement.storage.files import content_hash, read_json, write_jsonl
 
 FEEDBACK, FEEDBACK_LICENCE = "counseling-feedback", "NC"
 FOUND_GOOD, NO_ALTERNATIVE, NO_CLIENT_TURN, UNREADABLE = "found_good", "no_alternative", "no_client_turn", "unreadable"

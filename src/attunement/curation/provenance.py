@@ -10,7 +10,8 @@ from typing import Any
 from attunement.curation.balance import SPLITS
 from attunement.curation.manifest import WITHDRAWALS, Manifest, earlier_datasets
 from attunement.errors import DataError
-from attunement.storage.files import read_json, read_jsonl, write_json
+from attunement.security.age_files import open_file, read_jsonl
+from attunement.storage.files import read_json, write_json
 
 
 def trace(out: Path, wanted: str) -> dict[str, Any]:
@@ -31,8 +32,8 @@ def trace(out: Path, wanted: str) -> dict[str, Any]:
 def _lines_with(path: Path, wanted: str) -> Iterator[str]:
     if not path.exists():
         raise DataError(f"{path.parent} holds no dataset: build one first with  attune data build SOURCE --out {path.parent}")
-    with open(path, encoding="utf-8") as file:
-        yield from (line for line in file if wanted in line)
+    with open_file(path) as file:
+        yield from (line for line in (raw.decode() for raw in file) if wanted in line)
 
 
 def _example(out: Path, wanted: str, split: str | None) -> dict[str, Any] | None:

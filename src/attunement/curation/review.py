@@ -7,6 +7,7 @@ whatever dataset it comes in: the next build asks for them by its hash.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from attunement.errors import DataError
-from attunement.storage.files import atomic_write, canonical, content_hash, read_json, read_jsonl
+from attunement.security.age_files import read_bytes, read_jsonl
+from attunement.storage.files import atomic_write, canonical, content_hash
 from attunement.storage.sql import Store, metadata
 
 PENDING, ACCEPTED, EDITED, REJECTED = "pending", "accepted", "edited", "rejected"
@@ -317,8 +319,8 @@ def _edit(datasets: Sequence[str], key: str, sha: str) -> str | None:
     """The new answer with the hash `sha` from the first dataset that has it unchanged."""
     for path in (_edit_path(dataset, key, sha) for dataset in datasets if sha):
         try:
-            answer = str(read_json(path)["answer"])
-        except (DataError, KeyError, TypeError):  # is not there, or was broken by hand
+            answer = str(json.loads(read_bytes(path))["answer"])
+        except (DataError, FileNotFoundError, ValueError, KeyError, TypeError):  # is not there, or was broken by hand
             continue
         if content_hash(answer) == sha:
             return answer

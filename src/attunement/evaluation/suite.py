@@ -25,7 +25,8 @@ from attunement.quality.counterfactual import measure, templates
 from attunement.quality.readings import reader
 from attunement.quality.validator import QualityValidator
 from attunement.records import GenerationConfig, QAPair, to_dict
-from attunement.storage.files import content_hash, read_json, read_jsonl, write_json
+from attunement.security.age_files import read_jsonl
+from attunement.storage.files import content_hash, read_json, write_json
 
 Messages = list[dict[str, str]]
 

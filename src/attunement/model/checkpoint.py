@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from attunement.errors import DataError, IntegrityError, ModelError
+from attunement.security.age_files import open_file, seal_file
 from attunement.storage.files import file_hash, read_json, write_json
 
 ADAPTER, DESCRIPTION = "adapter.safetensors", "moe.json"
@@ -77,6 +79,20 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"the checkpoint {folder} has format {found.get('format_version')}: a newer attunement wrote it, update yours"
         )
-    if not (folder / ADAPTER).is_file() or file_hash(folder / ADAPTER) != found.get("adapter_sha256"):
+    if not (folder / ADAPTER).is_file() or _plain_hash(folder / ADAPTER) != found.get("adapter_sha256"):
         raise IntegrityError(f"{folder / ADAPTER} is missing or damaged (its checksum differs): take another checkpoint")
     return found
+
+
+def seal_checkpoint(folder: Path, recipients: Sequence[str]) -> None:
+    """Encrypts a checkpoint's weights in their place, for `recipients` (`age1...`); `moe.json` keeps the hash of the plain ones."""
+    seal_file(folder / ADAPTER, recipients)
+
+
+def _plain_hash(path: Path) -> str:
+    """SHA-256 of a file, of an encrypted one as it is inside."""
+    with open_file(path) as file:
+        digest = hashlib.sha256()
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

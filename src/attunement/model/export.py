@@ -27,7 +27,16 @@ from attunement import __version__
 from attunement.errors import IntegrityError, ModelError
 from attunement.model.architectures import Style, target_of
 from attunement.model.base import base_config, base_sha256, load_tokenizer, resolve_base
-from attunement.model.checkpoint import ADAPTER, DENSE, DESCRIPTION, SPARSE, atomic_folder, find_checkpoint, read_description
+from attunement.model.checkpoint import (
+    ADAPTER,
+    DENSE,
+    DESCRIPTION,
+    SPARSE,
+    atomic_folder,
+    find_checkpoint,
+    read_description,
+    seal_checkpoint,
+)
 from attunement.records import ModelConfig, from_dict
 from attunement.storage.files import file_hash, write_json, write_text
 
@@ -225,8 +234,11 @@ class Export:
         write_json(folder / MANIFEST, {**facts, "files": {p.name: file_hash(p) for p in sorted(folder.iterdir())}})
 
 
-def write_adapter(model: Path, out: Path) -> Exported:
-    """The checkpoint alone (safetensors and JSON, ours), with its tokenizer and card. Raises `ModelError`, `IntegrityError`."""
+def write_adapter(model: Path, out: Path, encrypt_to: Sequence[str] = ()) -> Exported:
+    """The checkpoint alone (safetensors and JSON, ours), with its tokenizer and card. Raises `ModelError`, `IntegrityError`.
+
+    With `encrypt_to` (`age1...`) its weights are an age file, which whoever loads it opens with the age identity that is set.
+    """
     checkpoint = find_checkpoint(model)
     info = read_description(checkpoint)
     if out.exists():
@@ -236,6 +248,8 @@ def write_adapter(model: Path, out: Path) -> Exported:
     with atomic_folder(out) as folder:
         for name in (ADAPTER, DESCRIPTION):
             shutil.copy(checkpoint / name, folder / name)
+        if encrypt_to:
+            seal_checkpoint(folder, encrypt_to)
         settings = from_dict(ModelConfig, info["model"])
         save_tokenizer(settings.base, folder, settings.context_length)
         facts = {

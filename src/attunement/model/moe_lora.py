@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,6 +37,7 @@ from attunement.model.checkpoint import (
 from attunement.model.experts import ExpertFeedForward, LoRALinear, Routing
 from attunement.model.sparse import SparseAdapters, sparse_blocks, with_own_experts
 from attunement.records import ModelConfig, from_dict, to_dict
+from attunement.security.age_files import is_encrypted, read_bytes
 
 FAMILIES = "the Llama, Mistral, Qwen2 or Qwen3 families, or a sparse one (Mixtral, Qwen3-MoE, OLMoE)"
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -311,9 +312,13 @@ def load_moe(folder: Path, device: str = "auto", base: str | None = None) -> tup
 
 
 def load_adapter_file(checkpoint: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint. Raises `IntegrityError` when they cannot be read."""
+    """The tensors of a checkpoint. Raises `IntegrityError` when they cannot be read.
+
+    Of an encrypted one by way of memory alone: its bytes and its tensors at once, twice its size.
+    """
+    path = checkpoint / ADAPTER
     try:
-        return dict(load_file(checkpoint / ADAPTER))
+        return dict(load(read_bytes(path)) if is_encrypted(path) else load_file(path))
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"{checkpoint / ADAPTER} is damaged: take another checkpoint") from error
 

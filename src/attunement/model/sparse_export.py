@@ -19,6 +19,7 @@ from attunement.model.architectures import Style
 from attunement.model.checkpoint import ADAPTER, DENSE, SPARSE, find_checkpoint, read_description
 from attunement.model.export import Entry, Export
 from attunement.model.sparse import ADAPTER_NAME
+from attunement.security.age_files import is_encrypted
 
 EXPERT = re.compile(r"(?P<block>.+)\.(?:mlp|block_sparse_moe)\.experts\.(?P<number>\d+)\.(?P<part>\w+)\.weight")
 """A base's file has each expert by itself; Mixtral's calls the feed-forward otherwise than the model in memory."""
@@ -27,7 +28,9 @@ PARTS = {"gate_proj": "gate", "w1": "gate", "up_proj": "up", "w3": "up", "down_p
 
 def plan_export(model: Path, *, base: str | None = None, dtype: str = "", dense: bool = False) -> Export:
     """The `Export` of a run or checkpoint, whatever its base. Raises what `Export` raises."""
-    kind = read_description(find_checkpoint(model)).get("kind", DENSE)
+    kind = read_description(checkpoint := find_checkpoint(model)).get("kind", DENSE)
+    if is_encrypted(checkpoint / ADAPTER):  # tensors are taken out of it one by one, for which it would have to lie plain on disk
+        raise ModelError(f"{checkpoint} is encrypted: export the run that it came from, or decrypt its {ADAPTER} with age")
     return (SparseExport if kind == SPARSE else Export)(model, base=base, dtype=dtype, dense=dense)
 
 

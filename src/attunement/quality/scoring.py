@@ -15,9 +15,18 @@ from attunement.quality.judges import find
 from attunement.quality.panel import Judges
 from attunement.quality.verdicts import Item, Verdict
 from attunement.readers.turns import to_turns, transcript
+from attunement.security.phi.detector import PHIDetector
+from attunement.security.phi.identifiers import PHISpan
 from attunement.storage.files import atomic_write
 
 BATCH = 128
+PHI = "phi"
+"""Asked like a judge, but found by `attunement.security.phi`."""
+
+Row = dict[str, Any] | str
+"""A line's object, or what is wrong with the line."""
+ToldOf = Callable[[Sequence[Row]], Iterator[dict[str, Any]]]
+"""What is told of each of some rows."""
 
 
 def score_file(
@@ -27,18 +36,16 @@ def score_file(
 
     Fields: `question`, `answer` and `context` for coherence; `text` and `context` for the others; for judges of whole talks
     `turns` (`speaker`, `text`) or a transcript in `text`. A line that cannot be judged gets `error`. Returns (lines, errors).
+    `phi` is no trained judge of a label but a finder of places: `text` after `context`, or `turns`, gives `spans`.
     Raises `DataError` when the file cannot be read.
     """
-    find(name)
+    told_of = _found_by(PHIDetector()) if name == PHI else _judged_by(judges, find(name).name)
     count = errors = 0
     try:
         with open(source, encoding="utf-8", errors="replace") as lines, atomic_write(target) as out:
             for block in _blocks(lines):
                 rows = [_row(line) for line in block]
-                items = [_item(name, row) if isinstance(row, dict) else row for row in rows]
-                verdicts = iter(judges.judge(name, [item for item in items if isinstance(item, Item)]))
-                for row, item in zip(rows, items, strict=True):
-                    told = _told(name, next(verdicts)) if isinstance(item, Item) else {"error": item}
+                for row, told in zip(rows, told_of(rows), strict=True):
                     errors += "error" in told
                     out.write(json.dumps({**(row if isinstance(row, dict) else {}), **told}, ensure_ascii=False) + "\n")
                 count += len(rows)
@@ -46,6 +53,53 @@ def score_file(
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror}") from error
     return count, errors
+
+
+def _judged_by(judges: Judges, name: str) -> ToldOf:
+    def told_of(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        items = [_item(name, row) if isinstance(row, dict) else row for row in rows]
+        verdicts = iter(judges.judge(name, [item for item in items if isinstance(item, Item)]))
+        for item in items:
+            yield _told(name, next(verdicts)) if isinstance(item, Item) else {"error": item}
+
+    return told_of
+
+
+def _found_by(detector: PHIDetector) -> ToldOf:
+    def told_of(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        talks = [_turns(row) for row in rows]
+        found = iter(detector.detect_talks([talk for talk in talks if not isinstance(talk, str)]))
+        for row, talk in zip(rows, talks, strict=True):
+            if isinstance(talk, str):
+                yield {"error": talk}
+            else:
+                spans = next(found)
+                whole = isinstance(row, dict) and isinstance(row.get("turns"), list)
+                yield _places(spans if whole else spans[-1:], told_turns=whole)
+
+    return told_of
+
+
+def _turns(row: Row) -> list[str] | str:
+    """The turns that are looked through, the text itself last; or what is wrong with the row."""
+    if isinstance(row, str):
+        return row
+    if isinstance(row.get("turns"), list):
+        return [str(t.get("text") or t.get("content") or "") if isinstance(t, Mapping) else str(t) for t in row["turns"]]
+    if not isinstance(row.get("text"), str):
+        return "needs text in 'text', or 'turns' with text"
+    return [*_texts(row.get("context")), row["text"]]
+
+
+def _places(found: Sequence[Sequence[PHISpan]], *, told_turns: bool) -> dict[str, Any]:
+    """The spans of some turns as a verdict: `score` is the surest identifier's, `labels` the surest of each type, `reasons` the letters."""
+    spans = [{**asdict(span), **({"turn": i} if told_turns else {})} for i, turn in enumerate(found) for span in turn]
+    surest: dict[str, float] = {}
+    for span in spans:
+        surest[span["type"]] = max(span["score"], surest.get(span["type"], 0.0))
+    score = max((span["score"] for span in spans if span["safe_harbor"]), default=0.0)
+    letters = sorted({span["safe_harbor"] for span in spans if span["safe_harbor"]})
+    return {"score": score, "label": "phi" if letters else "none", "labels": surest, "reasons": letters, "spans": spans}
 
 
 def _blocks(lines: Iterator[str]) -> Iterator[tuple[str, ...]]:

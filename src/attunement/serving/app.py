@@ -1,23 +1,27 @@
-"""The HTTP face: routes, request checks and errors (RFC 9457). No logic, no logging of what anyone said."""
+"""The HTTP face: routes, request checks and errors (RFC 9457). No logic, no logging of what anyone said.
+
+Every route passes the door (`guard.py`) and names its action.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from attunement import __version__
-from attunement.errors import ServiceError
+from attunement.errors import AccessError, DataError, ServiceError
 from attunement.records import InferenceRequest
-from attunement.serving.problems import TEXT, TURN, explain, problem, responses
+from attunement.serving import docs_page, signing_in
+from attunement.serving.frame import Frame, frame
+from attunement.serving.guard import FORGERY_HEADER, Guard, GuardedRoute, check_routes, needs
+from attunement.serving.problems import TEXT, TURN, explain, problem, refusal, responses
 from attunement.serving.service import BusyError, DeploymentService
 
 GATE_HEADER = "Attunement-Gate"
@@ -107,30 +111,52 @@ _INFERENCE = responses(
 _HEALTH = {**responses(_FAILED), 503: {"model": HealthOut, "description": "Unhealthy"}}
 
 
-def create_app(service: DeploymentService) -> FastAPI:
-    """The application over `service`; its interactive page is `/docs`, with no part from elsewhere."""
-    app: FastAPI = FastAPIOffline(
+def create_app(service: DeploymentService, guard: Guard | None = None) -> FastAPI:
+    """The application over `service`; its interactive page is `/docs`, with no part from elsewhere.
+
+    Without a `guard` nobody is asked who they are, and only calls to this machine are answered (see docs/access.md).
+    """
+    app = FastAPI(
         title="Attunement",
         version=__version__,
         description="Replies of a therapeutic dialogue model behind a safety gate. Not a substitute for professional care.",
+        openapi_url=None,  # the pages that describe the interface pass the door, too: `docs_page`
+        docs_url=None,
         redoc_url=None,
     )
+    app.router.route_class = GuardedRoute
+    app.state.guard = guard or Guard(service.settings, None)
     limit = service.settings.serving.max_input_characters
+    app.add_middleware(Frame, most_bytes=8 * limit, told_characters=limit)  # 4 bytes a character, and JSON's escapes
+    _add_contract(app, service, limit)
+    signing_in.add_routes(app)
+    docs_page.add_routes(app)
+    _add_problems(app, retry_seconds=math.ceil(service.settings.serving.deadline_seconds))
+    app.openapi = lambda: _described(app, app.state.guard)  # type: ignore[method-assign]
+    check_routes(app)
+    return app
 
-    @app.middleware("http")
-    async def guard(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-        length = request.headers.get("content-length", "") if request.method == "POST" else "0"  # nothing else is read
-        if not length:  # a body whose length is not told could fill the memory before it is refused
-            return problem(411, "send the request with a Content-Length")
-        if length.isdigit() and int(length) > 8 * limit:  # 4 bytes a character, and JSON's escapes
-            return problem(413, f"the request is longer than {limit:,} characters: send fewer turns")
-        response = await handle(request)
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
 
+def _described(app: FastAPI, guard: Guard) -> dict[str, Any]:
+    """The description for programs, with the two ways to say who one is."""
+    if app.openapi_schema is None:
+        found = FastAPI.openapi(app)
+        found.setdefault("components", {})["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key: attn_..."},
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": guard.cookie,
+                "description": f"A browser's session; unsafe methods send its forgery_token in {FORGERY_HEADER}, too.",
+            },
+        }
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
+def _add_contract(app: FastAPI, service: DeploymentService, limit: int) -> None:
     @app.post("/api/v1/inference", response_model=InferenceOut, responses=_INFERENCE)
+    @needs("inference:create")
     async def inference(body: InferenceIn, response: Response) -> dict[str, Any]:
         """Reply to what a client says. The header `Attunement-Gate` tells what the safety gate did:
         passed, crisis (reviewed text answers a risk), reminded (help lines were added) or withheld."""
@@ -142,6 +168,7 @@ def create_app(service: DeploymentService) -> FastAPI:
         return {"response": answer.response, "bias_score": answer.bias_score, "confidence": answer.confidence}
 
     @app.get("/api/v1/health", response_model=HealthOut, responses=_HEALTH)
+    @needs("health:read")
     async def health(response: Response) -> dict[str, str]:
         """Whether the service can answer, and with which model."""
         state = service.health_check()
@@ -149,17 +176,23 @@ def create_app(service: DeploymentService) -> FastAPI:
         return {"status": state.status, "model_version": state.model_version, "uptime": state.uptime}
 
     @app.get("/", include_in_schema=False)
+    @needs("docs:read")
     async def root() -> Response:
         return Response(status_code=307, headers={"Location": "/docs"})
-
-    _add_problems(app, retry_seconds=math.ceil(service.settings.serving.deadline_seconds))
-    return app
 
 
 def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(422, explain(error.errors()))
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem(422, explain(error.errors(), *_fields(request)))
+
+    @app.exception_handler(AccessError)
+    async def not_let_in(_: Request, error: AccessError) -> JSONResponse:
+        return refusal(error)
+
+    @app.exception_handler(DataError)
+    async def unusable(_: Request, error: DataError) -> JSONResponse:
+        return problem(422, str(error))
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
@@ -174,5 +207,14 @@ def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
         return problem(503 if "no model" in str(error) else 422, str(error))
 
     @app.exception_handler(Exception)
-    async def broken(_: Request, error: Exception) -> JSONResponse:
-        return problem(500, f"the service failed ({type(error).__name__}); its log says where")
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        return problem(500, f"the service failed ({type(error).__name__}); its log says where", frame(request))
+
+
+def _fields(request: Request) -> tuple[str, str]:
+    """The fields that the body of a route must have, and all that it may have, in words."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    known = getattr(getattr(field, "field_info", None), "annotation", None)
+    fields = known.model_fields if isinstance(known, type) and issubclass(known, BaseModel) else {}
+    wanted = [name for name, info in fields.items() if info.is_required()]
+    return " and ".join(wanted) or "fields", " and ".join(", ".join(fields).rsplit(", ", 1)) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from attunement.errors import AccessError
 from attunement.serving.service import ROLES
 
 MEDIA_TYPE = "application/problem+json"
@@ -51,18 +53,33 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
 
 
-def explain(faults: Sequence[Mapping[str, Any]]) -> str:
-    """The first of pydantic's `faults` in one line; a fault's `input`, which is what was sent, is never read."""
+_STATUS = {"anonymous": 401, "credentials": 401, "wait": 429, "rate": 429, "enrolled": 409}
+"""Statuses of the reasons of `AccessError`; of others 403."""
+
+
+def refusal(error: AccessError) -> JSONResponse:
+    """What somebody reads who was not let in."""
+    status, headers = _STATUS.get(error.reason, 403), {}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="attunement"'
+    if error.after_seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.after_seconds)))
+    return problem(status, str(error), headers)
+
+
+def explain(faults: Sequence[Mapping[str, Any]], wanted: str, fields: str) -> str:
+    """The first of pydantic's `faults` in one line; a fault's `input`, which is what was sent, is never read.
+
+    `wanted` are the fields that a body must have, `fields` those that it may have.
+    """
     kind, path, known = faults[0]["type"], list(faults[0]["loc"][1:]), faults[0].get("ctx", {})
     if kind == "json_invalid":
         return f"the body is not valid JSON at character {path[0] + 1}: {known['error'].removesuffix(' at')}"
     if not path:
-        return "the body must be a JSON object with user_input, sent with Content-Type: application/json"
+        return f"the body must be a JSON object with {wanted}, sent with Content-Type: application/json"
     form = path.pop(2) if len(path) > 2 and path[2] in (TEXT, TURN) else ""
     if kind == "extra_forbidden":
-        return (
-            f"{_where(path)} is not known: the fields are {'role and content' if form else 'conversation_context and user_input'}"
-        )
+        return f"{_where(path)} is not known: the fields are {'role and content' if form else fields}"
     return f"{_where(path)} {_FAULTS.get(kind, 'is not as /docs describes it').format_map(known)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from attunement.errors import ServiceError
+from attunement.errors import ConfigError, ServiceError
 
 
 @contextmanager
@@ -33,9 +34,11 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def running(app: FastAPI, bound: socket.socket) -> Iterator[None]:
+def running(
+    app: FastAPI, bound: socket.socket, tls_certificate: Path | None = None, tls_key: Path | None = None
+) -> Iterator[None]:
     """Serves in a thread while the block runs."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+    server = uvicorn.Server(configured(app, tls_certificate, tls_key))
     thread = threading.Thread(target=lambda: server.run(sockets=[bound]), daemon=True)
     thread.start()
     try:
@@ -47,15 +50,29 @@ def running(app: FastAPI, bound: socket.socket) -> Iterator[None]:
         thread.join()
 
 
-def run(app: FastAPI, bound: socket.socket, tls_cert: Path | None = None, tls_key: Path | None = None) -> None:
-    """Serves until a signal; requests in progress are finished first. Its log holds paths, never bodies."""
+def run(app: FastAPI, bound: socket.socket, tls_certificate: Path | None = None, tls_key: Path | None = None) -> None:
+    """Serves until a signal; requests in progress are finished first. Its log holds paths, never bodies.
+
+    Raises `ConfigError` for a certificate or key that cannot be used.
+    """
+    uvicorn.Server(configured(app, tls_certificate, tls_key)).run(sockets=[bound])
+
+
+def configured(app: FastAPI, tls_certificate: Path | None = None, tls_key: Path | None = None) -> uvicorn.Config:
+    """The server's configuration; over TLS 1.2 and later alone (NIST SP 800-52r2)."""
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
-        ssl_certfile=str(tls_cert) if tls_cert else None,
+        ssl_certfile=str(tls_certificate) if tls_certificate else None,
         ssl_keyfile=str(tls_key) if tls_key else None,
     )
-    uvicorn.Server(config).run(sockets=[bound])
+    try:
+        config.load()
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"the certificate {tls_certificate} and the key {tls_key} cannot be used together: {error}") from error
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return config

@@ -19,26 +19,33 @@ from attunement.errors import DataError
 SCHEMA_VERSION = 1
 FILE = "attunement.db"
 BUSY_SECONDS = 10.0
+SNAPSHOT = "attunement_snapshot"
 
 metadata = sa.MetaData()
 _schema = sa.Table("schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
 
 
 class Store:
-    """A database. `begin()` is a transaction that writes; concurrent writers wait for one another."""
+    """A database. `begin()` is a transaction that writes; concurrent writers wait for one another.
 
-    def __init__(self, url: str | sa.URL) -> None:
-        sqlite = sa.make_url(url).get_backend_name() == "sqlite"
-        self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS} if sqlite else {})
-        if sqlite:
+    `tables` are those that it holds: the shared `metadata`, unless something is kept apart (the keys).
+    """
+
+    def __init__(self, url: str | sa.URL, tables: sa.MetaData = metadata) -> None:
+        self.tables = tables
+        self.is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
+        self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS} if self.is_sqlite else {})
+        if self.is_sqlite:
             sa.event.listen(self._engine, "connect", _configure)
-            sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
+        if _schema.name not in tables.tables:
+            _schema.to_metadata(tables)
         with self.begin() as connection:
             there = sa.inspect(connection).has_table(_schema.name)
             found = connection.execute(sa.select(_schema.c.version)).scalar() if there else None
             if found is not None and found > SCHEMA_VERSION:  # before anything is made in it
                 raise DataError(f"the store {self} was written by a newer attunement: upgrade this one")
-            metadata.create_all(connection)
+            tables.create_all(connection)
             if found is None:
                 connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
 
@@ -46,13 +53,13 @@ class Store:
         return self._engine.url.render_as_string()  # without its password
 
     @classmethod
-    def at_home(cls, home: Path) -> Store:
+    def at_home(cls, home: Path, file: str = FILE, tables: sa.MetaData = metadata) -> Store:
         """The store in the folder `home`, which is made (0700), as the file is (0600)."""
         home = home.expanduser()
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = home / FILE
+        path = home / file
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        return cls(sa.URL.create("sqlite", database=str(path.resolve())))  # a path may hold what means something in a URL
+        return cls(sa.URL.create("sqlite", database=str(path.resolve())), tables)  # a path may hold what means something in a URL
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
@@ -60,9 +67,47 @@ class Store:
 
         Raises `DataError` when the database cannot be used: no database, damaged, full, or busy for `BUSY_SECONDS`.
         """
-        try:
-            with self._engine.begin() as connection:
+        with self._told(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A connection that only reads, and sees the store as it was at one moment while others go on writing."""
+        with self._told(), self._engine.connect() as connection:
+            options = {SNAPSHOT: True} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            with connection.execution_options(**options).begin():
                 yield connection
+
+    def scrub(self, table: sa.Table) -> bool:
+        """Rids the files of what was deleted from `table`; False when that could not be: another process reads, or may not.
+
+        SQLite's log is emptied (its pages are zeroed at once, `secure_delete`); PostgreSQL writes the table anew, but its own log
+        keeps what was written until it is recycled.
+        """
+        try:
+            if self.is_sqlite:
+                return self._empty_log()
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql(f"VACUUM FULL {connection.dialect.identifier_preparer.format_table(table)}")
+                connection.exec_driver_sql("CHECKPOINT")  # the table's former file is removed at the next one
+                return True
+        except DatabaseError:
+            return False
+
+    def _empty_log(self) -> bool:
+        raw = self._engine.raw_connection()  # outside of any transaction, which SQLAlchemy would begin
+        try:
+            cursor = raw.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, *_) = cursor.fetchone() or (1,)
+            return not busy
+        finally:
+            raw.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except (IntegrityError, ProgrammingError):  # ours to mend, not the user's
             raise
         except DatabaseError as error:
@@ -74,7 +119,13 @@ class Store:
         self._engine.dispose()
 
 
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """A writer locks at once, else two could read the same state; who only reads keeps nobody out."""
+    reads = connection.get_execution_options().get(SNAPSHOT)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
 def _configure(connection: Any, _: object) -> None:
     connection.isolation_level = None  # the driver's own late BEGIN would let two writers read the same state
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", f"busy_timeout={int(BUSY_SECONDS * 1000)}"):
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "secure_delete=ON", f"busy_timeout={int(BUSY_SECONDS * 1000)}"):
         connection.execute(f"PRAGMA {pragma}")

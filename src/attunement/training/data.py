@@ -19,7 +19,8 @@ from torch import Tensor
 from attunement.errors import DataError
 from attunement.model.chat import IGNORED, Encoded, encode_example
 from attunement.records import TrainingDataset
-from attunement.storage.files import content_hash, file_hash, read_json, read_jsonl
+from attunement.security.age_files import read_jsonl
+from attunement.storage.files import content_hash, file_hash, read_json
 from attunement.training.mixture import Mixture
 
 DOMAIN_OF_SHARE = {

@@ -17,7 +17,8 @@ import torch
 from attunement import __version__
 from attunement.model.moe_lora import MoEModel
 from attunement.records import TrainingConfig, TrainingDataset, to_dict
-from attunement.storage.files import read_json, read_jsonl, write_json, write_jsonl
+from attunement.security.age_files import read_jsonl
+from attunement.storage.files import read_json, write_json, write_jsonl
 from attunement.training.data import hash_of
 from attunement.training.loop import Plan, Position
 from attunement.training.processes import Processes

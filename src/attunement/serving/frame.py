@@ -1,0 +1,78 @@
+"""What every answer carries and every request must keep: an id, the headers of security, a told and limited length."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from attunement.serving.problems import problem
+
+REQUEST_ID = "X-Request-ID"
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Of these no body is read."""
+API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Of pages: no inline script. Swagger's page sets styles on its elements, and no style gives a script."""
+
+
+def headers_of(scheme: str, request_id: str, policy: str = API_POLICY) -> Iterable[tuple[str, str]]:
+    """The headers that every answer has."""
+    yield REQUEST_ID, request_id
+    yield "Cache-Control", "no-store"
+    yield "X-Content-Type-Options", "nosniff"
+    yield "Referrer-Policy", "no-referrer"
+    yield "Content-Security-Policy", policy
+    yield "X-Frame-Options", "DENY"
+    yield "Cross-Origin-Opener-Policy", "same-origin"
+    yield "Cross-Origin-Resource-Policy", "same-origin"
+    yield "Permissions-Policy", "camera=(), geolocation=(), microphone=()"
+    if scheme == "https":
+        yield "Strict-Transport-Security", "max-age=31536000; includeSubDomains"
+
+
+def frame(request: Request) -> dict[str, str]:
+    """The same for an answer that is given outside of `Frame`: the server's own fault."""
+    return dict(headers_of(request.url.scheme, getattr(request.state, "request_id", "-")))
+
+
+class Frame:
+    """Around the whole application. The id is always our own: one from outside could lead an auditor astray."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int, told_characters: int) -> None:
+        self._app, self._most, self._told = app, most_bytes, told_characters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def framed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                found = MutableHeaders(scope=message)
+                for name, value in headers_of(scope["scheme"], request_id):
+                    if name not in found:
+                        found[name] = value
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self._app)(scope, receive, framed)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        if scope["method"] in BODILESS:
+            return None
+        found = Headers(scope=scope)
+        length = found.get("content-length", "")
+        if not length and ("transfer-encoding" in found or not scope["http_version"].startswith("1")):
+            return problem(411, "send the request with a Content-Length")  # it could fill the memory before it is refused
+        if length.isdigit() and int(length) > self._most:
+            return problem(413, f"the request is longer than {self._told:,} characters: send fewer turns")
+        return None

@@ -1,0 +1,48 @@
+"""No expression of the PHI detector that hostile text can slow down."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from attunement.security.phi import capitals, checks, detector, doubts, identifiers, people, shifting, surrogates, words
+from attunement.security.phi.detector import PATTERNS
+
+SIZE = 100_000
+PIECES = ("a", "1 ", "a.", "Aa ", "-", " ", "1/1/", "12 Aa Aa ", "À", "'")
+"""Tried on every expression, beside its own cues."""
+PATIENCE = 0.15
+"""Seconds of the processor: three times what is wanted, as a shared machine is slow; a quadratic expression takes a hundred times as long."""
+OTHERS = [
+    value
+    for module in (people, shifting, surrogates, detector, identifiers, words, checks, capitals, doubts)
+    for value in vars(module).values()
+    if isinstance(value, re.Pattern)
+]
+
+
+def _seconds(expression: re.Pattern[str], text: str) -> float:
+    """Of the processor, the best of up to three tries: other work on the machine is no fault of an expression."""
+    best = 9.0
+    for _ in range(3):
+        start = time.thread_time()
+        for _match in expression.finditer(text):
+            pass
+        best = min(best, time.thread_time() - start)
+        if best < PATIENCE:
+            break
+    return best
+
+
+@pytest.mark.parametrize(
+    ("expression", "cues"),
+    [*((p.expression, p.first) for p in PATTERNS), *((e, ()) for e in OTHERS)],
+    ids=[*(p.name for p in PATTERNS), *(f"other{i}" for i in range(len(OTHERS)))],
+)
+def test_hostile_text_does_not_slow_an_expression(expression: re.Pattern[str], cues: tuple[str, ...]) -> None:
+    for piece in (*PIECES, *(f"{cue} " for cue in cues[:2])):
+        text = (piece * (SIZE // len(piece)))[: SIZE - 1] + "!"
+        taken = _seconds(expression, text)
+        assert taken < PATIENCE, f"{expression.pattern[:60]} takes {taken:.3f} s on {piece!r}"

@@ -57,6 +57,7 @@ def build(
     from attunement.curation.pipeline import DataPipeline
     from attunement.curation.sealing import seal_dataset, sealed_for
     from attunement.security.age_files import recipients_of, use_identity
+    from attunement.security.recording import noted
     from attunement.sources.full_parts import FullParts
 
     encrypt_to = encrypt_to or sealed_for(out)
@@ -68,7 +69,8 @@ def build(
     pipeline = DataPipeline(settings, out, preset=preset, quiet=as_json)
     if preset == FULL:
         pipeline.parts = FullParts(settings, pipeline.judges)
-    pipeline.process_datasets(sources)
+    with noted(settings, "data:build", "data:start", "data:build", out.resolve().name):
+        pipeline.process_datasets(sources)
     if encrypt_to:
         seal_dataset(out, encrypt_to)
     report = json.loads((out / "quality_report.json").read_text(encoding="utf-8"))
@@ -181,8 +183,10 @@ def withdraw(
     from attunement.curation.pipeline import DataPipeline
     from attunement.curation.provenance import kept_examples, plan_withdrawal, record_withdrawal, runs_made_from, side_effects
     from attunement.curation.sealing import seal_dataset, sealed_for
+    from attunement.security.recording import note
 
     plan = plan_withdrawal(out, wanted)
+    note(load_settings().settings, "data:build", "data:withdraw", out.resolve().name)
     before = kept_examples(out)
     record_withdrawal(out, plan["entries"])
     manifest = Manifest.load(out)

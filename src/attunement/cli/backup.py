@@ -110,10 +110,9 @@ def rehearse(
 def _on_record(settings: Settings, action: str) -> Iterator[list[str]]:
     """Records whether what is inside could be done, where there is a store: on a new machine one must not be made. Its list takes the target."""
     from attunement.security.audit import Entry
+    from attunement.security.entry import operator_act
     from attunement.security.vault import Vault
     from attunement.storage.sql import FILE
-
-    from attunement.security.entry import operator_act
 
     act, target = operator_act(None, "backup:create"), list[str]()
     outcome = "failed"
@@ -171,10 +170,11 @@ def restore(
 def _know_all_tables() -> None:
     """Has every module that owns tables of the store enter them: what is not known is left out of a PostgreSQL backup."""
     import attunement.curation.review
+    import attunement.security.agreements
     import attunement.security.audit
-    import attunement.security.incidents
+    import attunement.security.holds
+    import attunement.security.incidents  # noqa: F401
     from attunement.security.clients import kinds
-    from attunement.security.holds import deletions  # noqa: F401
 
     kinds()
 

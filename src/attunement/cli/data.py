@@ -77,7 +77,18 @@ def build(
     if as_json:
         typer.echo(
             json.dumps(
-                {k: report[k] for k in ("conversations", "pairs", "processing_success_rate", "splits", "questions", "balance")}
+                {
+                    k: report[k]
+                    for k in (
+                        "conversations",
+                        "pairs",
+                        "personal_data",
+                        "processing_success_rate",
+                        "splits",
+                        "questions",
+                        "balance",
+                    )
+                }
             )
         )
     else:
@@ -95,6 +106,11 @@ def _print_summary(report: dict[str, Any], out: Path) -> None:
         console.print(f"{what:>14}: {row['in']:,} in, {row['kept']:,} kept, {row['rejected']:,} left out{failed}")
     console.print(f"     processed: {report['processing_success_rate']:.2%}")
     console.print("        splits: " + ", ".join(f"{name} {count:,}" for name, count in report["splits"].items()))
+    if (personal := report["personal_data"])["conversations"]:
+        done = {"redact": "redacted", "pseudonymise": "pseudonymised", "report": "[bold]still there[/]"}[personal["mode"]]
+        console.print(
+            f" personal data: {sum(personal['found'].values()):,} in {personal['conversations']:,} conversations, {done}"
+        )
     if report["balance"]["mode"] == "enforce":
         _print_balance(report["balance"], console)
     for failure in report["failures"][:5]:
@@ -147,6 +163,8 @@ def trace(
     console.print(record, soft_wrap=True, markup=False)
     for name, value in story.get("made_of", {}).items():
         console.print(f"  made of  {name} {value}", soft_wrap=True, markup=False)
+    if found := story.get("personal_data"):
+        console.print(f"  personal {', '.join(f'{count} {kind}' for kind, count in found.items())}")
     console.print(f"  read     conversation {story['conversation_id']} in shard {story['read_shard_sha256'][:16]}")
     console.print(f"  select   {_outcome(story)}, group {story['group']}")
     for pair in [story["pair"]] if "pair" in story else story["pairs"]:

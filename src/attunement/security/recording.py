@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import sqlalchemy as sa
 
 from attunement.config import Settings
+from attunement.security.agreements import Agreements
 from attunement.security.audit import AuditLog, Entry
 from attunement.security.entry import operator_act
-from attunement.security.vault import Vault, master_path
+from attunement.security.vault import Vault, master_path, open_store
 from attunement.storage.sql import Store
 
 
@@ -68,6 +69,18 @@ def recorder(settings: Settings, store: Store, permission: str, action: str) -> 
         log.append(connection, Entry(operator_act(None, permission).actor, action, target=as_target(target)))
 
     return record
+
+
+def agreements_of(settings: Settings) -> Callable[[str], bool]:
+    """Whether a Business Associate Agreement with the provider at a host is in force, as the store has it when asked."""
+
+    def in_force(host: str) -> bool:
+        if not has_vault(settings):
+            return False
+        with closing(open_store(settings)) as store:
+            return Agreements(AuditLog(store)).in_force(host)
+
+    return in_force
 
 
 def as_target(name: str) -> str:

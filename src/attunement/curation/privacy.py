@@ -25,7 +25,7 @@ from attunement.security.phi.identifiers import PHISpan
 from attunement.security.private_files import read_private, write_private
 from attunement.storage.files import content_hash, exclusive, file_hash
 
-SECRET_FILE = "pseudonyms.key"
+SECRET_FILE = "pseudonyms.key"  # noqa: S105
 """File in the home with the secret of pseudonyms: without it nobody can tell who stands for whom."""
 GENERATED = ("generated_by", "concept_ids")
 """Metadata of conversations that nobody had (`attunement.curation.assembly.MADE`)."""

@@ -193,7 +193,7 @@ def concepts(tmp_path: Path) -> Path:
     rows = [
         row("Slow answering", "wait before a reply to a partner", "CC-BY-4.0"),
         row("Worry hour", "put a worry off until a fixed time of the day", "CC-BY-SA-3.0"),
-        row("Letter rehearsal", "say aloud an unsent letter to somebody who died", "our own, not to be passed on"),
+        row("Grief letter", "write an unsent letter about grief and guilt to somebody who died", "our own, not to be passed on"),
     ]
     path = tmp_path / "concepts" / "ours.jsonl"
     path.parent.mkdir()

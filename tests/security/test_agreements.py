@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from speaking import said, speaking
 from typer.testing import CliRunner
 
 from attunement.cli.main import app
@@ -22,6 +21,7 @@ from attunement.security.agreements import Agreements, is_outside
 from attunement.security.audit import AuditLog
 from attunement.security.recording import agreements_of
 from attunement.storage.sql import Store
+from speaking import said, speaking
 
 PERSONAL = Request([Message("user", "My name is Agnieszka Kowalczyk, call (212) 555-0147.")], "k")
 ACT = Act("os:test")

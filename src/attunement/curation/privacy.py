@@ -25,7 +25,7 @@ from attunement.security.phi.identifiers import PHISpan
 from attunement.security.private_files import read_private, write_private
 from attunement.storage.files import content_hash, exclusive, file_hash
 
-SECRET_FILE = "pseudonyms.key"  # noqa: S105
+PSEUDONYMS = "pseudonyms.key"
 """File in the home with the secret of pseudonyms: without it nobody can tell who stands for whom."""
 GENERATED = ("generated_by", "concept_ids")
 """Metadata of conversations that nobody had (`attunement.curation.assembly.MADE`)."""
@@ -75,9 +75,9 @@ def _redacted(text: str, spans: list[PHISpan]) -> str:
 
 
 def _secret(home: Path) -> bytes:
-    path = home.expanduser() / SECRET_FILE
+    path = home.expanduser() / PSEUDONYMS
     if not path.exists():
-        with exclusive(path.with_name(f".{SECRET_FILE}.lock"), "another build is making the secret of pseudonyms: try again"):
+        with exclusive(path.with_name(f".{PSEUDONYMS}.lock"), "another build is making the secret of pseudonyms: try again"):
             if not path.exists():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_private(path, os.urandom(32).hex().encode() + b"\n")

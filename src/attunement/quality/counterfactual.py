@@ -145,11 +145,11 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         "term": re.compile(_any(list(_terms()))),
         "idiom": re.compile(_any(_words("idioms"))),
         # at most one word and further terms between: "black gay man", "old lonely neighbour"
-        "person after": re.compile(rf"(?:\s+(?:(?:and|or)\s+)?{_any(list(_terms()))})*(?:\s+[\w-]+)?\s+{_any(persons)}"),
+        "person after": re.compile(rf"(?:\s+(?:(?:and|or)\s+)?{_any(list(_terms()))}){{0,6}}(?:\s+[\w-]+)?\s+{_any(persons)}"),
         "said of one": re.compile(
             rf"(?:(?:\b(?ai:i|we|you|they|who)|{_any(persons)})(?:['’](?:m|re|s)|\s+(?:am|are|is|was|were|be|been|grew up))"
             r"|\b(?ai:being|born|growing up|turned))(?:\s+(?:not|also|very|too|so|both|just|now|really|only|still|openly))?"
-            r"(?:\s+[\w-]+\s+and)?\s+$"
+            r"(?:\s+[\w-]+\s+and)?\s{1,40}$"
         ),
     }
 
@@ -246,7 +246,7 @@ def _form(one: _Found, group: int, text: str) -> str:
 
 _ARTICLE = re.compile(r"\b(a)n?(\s+)$", re.I)
 _CONSONANT = re.compile(r"(?![aeiou])|eu|uni(?!n)|us[ae]|one\b", re.I)
-_SENTENCE_START = re.compile(r"(?:^|[.!?\n])[\"'”’)]*\s*[\"'“‘(]*$")
+_SENTENCE_START = re.compile(r"(?:^|[.!?\n])[\"'”’)]{0,3}\s{0,40}[\"'“‘(]{0,3}$")
 
 
 def _replaced(text: str, changed: Sequence[tuple[_Found, str]]) -> str:

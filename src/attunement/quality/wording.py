@@ -14,7 +14,7 @@ _WORD = re.compile(r"[^\W_]+")
 def fold(text: str) -> list[str]:
     """The words of `text` without case, accents, punctuation and apostrophes (so "don't" is "do n't" is "dont")."""
     plain = unicodedata.normalize("NFKD", text.casefold())
-    plain = re.sub(r"\s*['\u2019`\u00b4]\s*", "", plain.replace(" n't", "n't"))
+    plain = re.sub(r"(?<!\s)\s*['\u2019`\u00b4]\s*", "", plain.replace(" n't", "n't"))
     return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)) if not plain.isascii() else plain)
 
 

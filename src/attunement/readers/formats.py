@@ -23,7 +23,7 @@ _PREFIXED = re.compile(r"^[\w-]{1,40}\s+(?=\{)")
 _JSON = re.compile(r"\{|\[\s*(?:[\[{\"\]]|$)")
 _CHAT = re.compile(r"^\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? +\d{1,2}:\d{2}[^\n]{0,12}[\]-] ?[^\n:]{1,40}: ", re.M)
 """A line of a messenger's export: its date has a comma behind it, which makes it look like a table."""
-_SPEAKS = re.compile(r'^(?:[\[(]?\d+:\d+[^ ]* +)?[^,;\t|:{\["]{1,40}: ')
+_SPEAKS = re.compile(r'^(?:[\[(]?\d+:\d[^ ]* +)?[^,;\t|:{\["]{1,40}: ')
 
 
 def format_of(path: Path) -> tuple[str, str]:

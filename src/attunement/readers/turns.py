@@ -31,7 +31,7 @@ _TELLING = frozenset(
 _DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? +"
 _SPEAKER_LINE = re.compile(
     rf"^[ \t>-]*(?P<time>[\[(]?(?P<date>{_DATE})?\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?:[.,]\d{{1,3}})?(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?[\])]?"
-    r"[ \t]*[-\u2013]?[ \t]*)?"
+    r"(?:[ \t]*[-\u2013])?[ \t]*)?"
     r"(?:\**(?P<name>[^\W\d_][\w.'\u2019-]*(?: [\w.'\u2019-]+){0,3}(?: ?\([^)\n]{0,40}\))?)\**[ \t]*:\**"
     r"|[\[(](?P<bracketed>[^\W\d_][\w.' -]{0,30})[\])][ \t]*:?)[ \t]*(?P<text>.*)$"
 )
@@ -55,7 +55,7 @@ def clean(text: str, markup: bool = False) -> str:
 def detokenise(text: str) -> str:
     """Puts back together what a tokeniser took apart: "did n't ," becomes "didn't,"."""
     text = re.sub(r" (n't|'s|'m|'re|'ve|'ll|'d)\b", r"\1", text)
-    text = re.sub(r" +([.,!?;:%)\]])", r"\1", text)
+    text = re.sub(r"(?<! ) +([.,!?;:%)\]])", r"\1", text)
     text = re.sub(r"([(\[$]) +", r"\1", text)
     text = re.sub(r"\b(got|gon|wan) (ta|na)\b", r"\1\2", text)
     return re.sub(r"(?<=\w)([.!?])(?:\1)+(?= |$)", lambda m: m[0] if len(m[0]) > 2 else m[1], text)
@@ -74,12 +74,12 @@ def seconds(stamp: str) -> float | None:
 
 def bare_name(name: str) -> str:
     """A speaker's name without what stands in brackets behind it."""
-    return re.sub(r"\s*\([^)]*\)", "", name).strip()
+    return re.sub(r"(?<!\s)\s*\([^()]*\)", "", name).strip()
 
 
 def role_of(name: str) -> str | None:
     """The role that a speaker's name tells: `Client 2`, `Dr. Smith`, `THERAPIST_1`, `Bob (therapist)`, `T`; else None."""
-    key = re.sub(r"[\s_.#-]*\d*$", "", bare_name(name).casefold())
+    key = bare_name(name).casefold().rstrip("0123456789").rstrip("_.#- \t\n")
     if key in ROLE_OF_NAME:
         return ROLE_OF_NAME[key]
     words = re.findall(r"[^\W\d_]+", name.casefold())

@@ -130,6 +130,8 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} does not exist") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deep to be read") from error
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:

@@ -183,7 +183,7 @@ def _named_wrongly(grammar: Grammar) -> Iterator[str]:
                 yield f"beat {beat.id} has an empty wording"
             yield from (
                 f"beat {beat.id} has the slot {{{s}}}, which nothing fills"
-                for s in re.findall(r"\{(.*?)\}", text)
+                for s in re.findall(r"\{([^{}]*)\}", text)
                 if s not in SLOTS
             )
 

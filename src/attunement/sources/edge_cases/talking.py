@@ -32,7 +32,7 @@ must ask about it. No stage directions, no names before the lines.
 Write in English, 10 to 16 turns, the client first, the therapist last, strictly in turn.
 Answer with JSON alone: {"turns": [{"role": "client", "text": "..."}, {"role": "therapist", "text": "..."}]}"""
 
-_FENCE = re.compile(r"^```\w*\s*|\s*```$")
+_FENCE = re.compile(r"^```\w*\s*|(?<!\s)\s*```$")
 _REFUSES = re.compile(
     r"\b(?:i(?:'m| am) sorry|i (?:can't|cannot|can not|won't|am unable to|'m unable to|'m not able to)|unable to (?:help|comply|write|assist))"
 )

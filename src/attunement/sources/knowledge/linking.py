@@ -33,7 +33,9 @@ NEARER_BY = 0.0
 """By how much a definition must be nearer than the word's other senses."""
 SURROUNDINGS_WORDS = 12
 """A sentence shorter than this is read together with its neighbours."""
-_ADDRESS = re.compile(r"https?://\S+|www\.\S+|\S+@\S+\.\w+|\b[\w-]+\.(?:com|org|net|gov|edu)\S*", re.IGNORECASE)
+_ADDRESS = re.compile(
+    r"https?://\S+|www\.\S+|(?<![^\s@])[^\s@]+@[^\s@]+\.\w+|(?<![\w-])[\w-]+\.(?:com|org|net|gov|edu)\S*", re.IGNORECASE
+)
 _SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+|\n|$)")
 
 

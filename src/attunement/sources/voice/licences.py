@@ -60,7 +60,7 @@ def page_licence(html: str, address: str, link_header: str = "") -> str:
     reader.feed(html)
     reader.close()
     said = reader.media or reader.said  # what is said of a recording counts before what is said of the page
-    said += re.findall(r"<([^>]+)>\s*;[^,]*rel=\"?license\b", link_header)
+    said += re.findall(r"<([^<>]+)>\s*;[^,<]*rel=\"?license\b", link_header)
     codes = {licence_code(urljoin(address, one) if one.startswith(("/", "//")) else one) for one in said}
     return codes.pop() if len(codes) == 1 else UNKNOWN
 

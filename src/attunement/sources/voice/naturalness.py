@@ -66,7 +66,7 @@ class Fluency:
         import torch
 
         model, tokenizer = self._load()
-        bare = re.sub(r"[\s.!?,;:\u2026\u2014-]+$", "", shortened(text))
+        bare = shortened(text).rstrip(" \t\n\r\f\v.!?,;:\u2026\u2014-")
         ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(bare, add_special_tokens=False)["input_ids"]]])
         with torch.inference_mode():
             logs = model(ids).logits[0].float().log_softmax(-1)

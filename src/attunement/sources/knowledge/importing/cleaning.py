@@ -9,10 +9,10 @@ import unicodedata
 _HTML = re.compile(r"</?(?:br|p|i|b|u|em|strong|sup|sub|a|ul|ol|li|span|div|font|h\d)(?:\s[^<>]*)?/?>", re.I)
 _MARK = re.compile(r"<([^<>]{1,80})>")
 _REFERENCE = re.compile(
-    r"\s*[\[(]\s*(?:(?:adapted\s+)?from\s+)?(?:source:?\s*)?(?:wikipedia|url|https?|wp|pmid|doi|isbn|nbo|go|see)\b[^\])]*[\])]\s*\.?\s*$",
+    r"(?<!\s)\s*[\[(]\s*(?:(?:adapted\s+)?from\s+)?(?:source:?\s*)?(?:wikipedia|url|https?|wp|pmid|doi|isbn|nbo|go|see)\b[^\])]{0,300}[\])]\s*(?:\.\s*)?$",
     re.I,
 )
-_URL = re.compile(r"\s*\(?(?:https?://|www\.)\S+\)?\s*\.?\s*$", re.I)
+_URL = re.compile(r"(?<!\s)\s*\(?(?:https?://|www\.)\S+(?:\s+\.)?\s*$", re.I)
 _PLACEHOLDER = re.compile(
     r"(?:add|write|insert)(?: an?| your)? definition here|no definition submitted yet|none|n/?a|tbd|todo|null|undefined|definition|no definition(?: available| provided)?|\W*|.*\bplaceholder\b.*",
     re.I,
@@ -31,7 +31,7 @@ def clean_text(text: str) -> str:
         text = html.unescape(text)
     text = _MISREAD.sub(_read_again, text)
     text = _MARK.sub(r"\1", _HTML.sub(" ", text))
-    text = re.sub(r"\\+(['\"])", r"\1", text)
+    text = re.sub(r"(?<!\\)\\+(['\"])", r"\1", text)
     for escaped, plain in _ESCAPED.items():
         text = text.replace(escaped, plain)
     text = unicodedata.normalize("NFC", " ".join(text.split()))

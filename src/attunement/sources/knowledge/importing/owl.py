@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
 from attunement.errors import DataError, MissingExtraError
 from attunement.sources.knowledge.concepts import Concept
 from attunement.sources.knowledge.importing.found import Found, unpacked
 from attunement.sources.knowledge.importing.origins import ontology, stated_licence, upper
 
-_ENTITY = re.compile(rb"<!ENTITY\s+(%\s*)?\S+\s+(.*?)>", re.S)
-_PLAIN_ENTITY = re.compile(rb"""["'][^"'&%<]{0,200}["']\s*""")
+_PLAIN_ENTITY = re.compile(r"[^\"'&%<]{0,200}")
 OBO = "http://purl.obolibrary.org/obo/"
 DEFINITION, ALTERNATIVE = OBO + "IAO_0000115", OBO + "IAO_0000118"
 SYNONYMS = "http://www.geneontology.org/formats/oboInOwl#"
@@ -22,9 +23,22 @@ SYNONYM_KINDS = ("hasExactSynonym", "hasSynonym", "hasRelatedSynonym", "hasNarro
 
 def check_entities(path: Path, data: bytes) -> None:
     """Raises `DataError` for entities that name a file or an address or expand one another; short names for addresses pass."""
-    for entity in _ENTITY.finditer(data):
-        if entity[1] or not _PLAIN_ENTITY.fullmatch(entity[2]):
+    parser = expat.ParserCreate()  # the one that rdflib's reader uses: it understands the same encodings
+
+    def declared(_name: str, is_parameter: bool, value: str | None, *_: object) -> None:
+        if is_parameter or value is None or not _PLAIN_ENTITY.fullmatch(value):
             raise DataError(f"{path} declares XML entities that refer to others or to files: not read, they may be an attack")
+
+    def begun(*_: object) -> None:
+        raise _PrologEnds
+
+    parser.EntityDeclHandler, parser.StartElementHandler = declared, begun
+    with suppress(_PrologEnds, expat.ExpatError):  # what is broken is told by who reads it
+        parser.Parse(data, True)
+
+
+class _PrologEnds(Exception):
+    """Entities are declared before the first element."""
 
 
 def read_owl(path: Path) -> Found:

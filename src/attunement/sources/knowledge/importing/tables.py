@@ -122,6 +122,8 @@ def _line_rows(path: Path, text: str, found: Found) -> Iterator[Row]:
                 yield f"line {number}", json.loads(line)
             except json.JSONDecodeError as error:
                 found.problems.append(f"{path}, line {number}: not valid JSON ({error.msg}), left out")
+            except RecursionError:
+                found.problems.append(f"{path}, line {number}: nested too deep, left out")
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
@@ -129,6 +131,8 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deep to be a list of records") from error
     inside = list(value.values()) if isinstance(value, dict) else [value]
     lists: list[list[Any]] = [part for part in inside if isinstance(part, list)]
     if not lists:

@@ -23,7 +23,7 @@ _SKIPPED = {"note", "figure", "table", "exercise", "media", "list", "equation", 
 """Inside a section they are read on their own."""
 _SENTENCE = re.compile(r"(?<=[.!?])[”\"’)]*\s+(?=[A-Z“\"(])")
 _NOT_AN_END = re.compile(r"\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|St|et al|U\.S|etc|Fig|[A-Z])\.$")
-_CITATION = re.compile(r"\s*\((?:[^()]*\b(?:19|20)\d\d[a-z]?[^()]*|Figure[^()]*|)\)")
+_CITATION = re.compile(r"(?<!\s)\s*\((?:[^()]{0,300}\b(?:19|20)\d\d[a-z]?[^()]{0,300}|Figure[^()]*|)\)")
 _SMALL = frozenset("a an and as at by for from in into is of on or the to with what why how do does are".split())
 WORDS_AT_MOST = 90
 """Of a definition taken from the text."""

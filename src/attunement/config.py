@@ -75,6 +75,12 @@ class DataSettings(Section):
         "redact",
         description="Personal data in conversations that people had: `redact` puts [NAME], [DATE], ... in each place, `pseudonymise` made-up ones, `block` leaves the conversation out, `report` leaves them in and says so.",
     )
+    phi_score: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="Finds of personal data that are less sure are let be, except in conversations that are pseudonymised; 0 takes every guess, capitalised words that no list knows too.",
+    )
     contextual_share: float = Field(
         0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted."
     )

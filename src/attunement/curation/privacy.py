@@ -37,12 +37,12 @@ class Privacy:
     """Treats conversations by the settings. Loads the finder at the first use; for one thread."""
 
     def __init__(self, settings: DataSettings, home: Path) -> None:
-        self.mode, self._home = settings.phi, home
+        self.mode, self._least = settings.phi, settings.phi_score
         self._detector: PHIDetector | None = None
         self._secret = _secret(home) if self.mode == "pseudonymise" else b""
         weights = resources.files("attunement.security.phi")
         parts = [file_hash(Path(str(weights.joinpath(name)))) for name in ("weights.npz", "lists.npz")]
-        self.key = content_hash([VERSION, self.mode, self._secret.hex(), parts])
+        self.key = content_hash([VERSION, self.mode, self._least, self._secret.hex(), parts])
         """What the result of `treat` depends on beside the conversations."""
 
     def treat(self, conversations: Mapping[int, Conversation]) -> tuple[dict[int, Conversation], dict[int, dict[str, int]]]:
@@ -52,7 +52,7 @@ class Privacy:
         talks = detector.detect_talks([[turn.text for turn in c.turns] for c in said.values()])
         treated, found = dict(conversations), dict[int, dict[str, int]]()
         for (i, conversation), spans in zip(said.items(), talks, strict=True):
-            told = [detector.told(of_turn) for of_turn in spans]
+            told = [[s for s in detector.told(of_turn) if s.score >= self._least] for of_turn in spans]
             if counts := Counter(span.type for of_turn in told for span in of_turn):
                 found[i] = dict(sorted(counts.items()))
                 treated[i] = self._treated(detector, conversation, told)

@@ -71,6 +71,10 @@ class DataSettings(Section):
         False,
         description="Pairs of conversations that came marked `clinical_review_required` go into the dataset before anybody has decided; the card says so.",
     )
+    phi: Literal["redact", "pseudonymise", "block", "report"] = Field(
+        "redact",
+        description="Personal data in conversations that people had: `redact` puts [NAME], [DATE], ... in each place, `pseudonymise` made-up ones, `block` leaves the conversation out, `report` leaves them in and says so.",
+    )
     contextual_share: float = Field(
         0.5, ge=0, le=1, description="Share of pairs whose question is made from context rather than extracted."
     )

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from attunement.cli.acting import acting
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
 from attunement.errors import EXIT_USER_ERROR
@@ -23,11 +24,17 @@ FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 def verify(recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Walk the whole chain; exit code 3 when a record was edited, removed, re-ordered or cut off, naming the first.
 
+    That a whole log was verified is recorded; to one that is not whole nothing is added, it is evidence.
+
     Example: `attune audit verify`
     """
-    from attunement.security.vault import Vault
+    from attunement.security.audit import Entry
 
-    verdict = Vault.open(load_settings(recipe, overrides or ()).settings).audit.verify()
+    with acting("audit:verify", recipe, overrides) as (vault, act):
+        verdict = vault.audit.verify()
+        if verdict.whole:
+            with vault.audit.begin() as connection:
+                vault.audit.append(connection, Entry(act.actor, "audit:verify"))
     if as_json:
         typer.echo(json.dumps({"whole": verdict.whole, **asdict(verdict)}))
     elif verdict.whole:
@@ -52,18 +59,22 @@ def export(
     recipe: Recipe = None,
     overrides: Overrides = None,
 ) -> None:
-    """Write the records as JSON lines, oldest first.
+    """Write the records as JSON lines, oldest first; that they were taken out is recorded, as the last of them.
 
     Example: `attune audit export --client c-1042 --since 2026-11-01 --out audit.jsonl`
     """
     from datetime import UTC
 
-    from attunement.security.audit import AuditLog
+    from attunement.security.audit import AuditLog, Entry
+    from attunement.security.entry import operator_act
     from attunement.security.vault import open_store
     from attunement.storage.files import atomic_write
 
     since, until = (when and when.replace(tzinfo=UTC) for when in (since, until))
     log = AuditLog(open_store(load_settings(recipe, overrides or ()).settings))
+    act = operator_act(log, "audit:read")
+    with log.begin() as connection:
+        log.append(connection, Entry(act.actor, "audit:read", client or ""))
     lines = log.export(client=client, actor=actor, action=action, since=since, until=until)
     if out is None:
         for line in lines:
@@ -80,10 +91,8 @@ def checkpoint(recipe: Recipe = None, overrides: Overrides = None) -> None:
 
     Example: `attune audit checkpoint`
     """
-    from attunement.security.vault import Vault
-
-    log = Vault.open(load_settings(recipe, overrides or ()).settings).audit
-    point = log.checkpoint()
-    typer.echo("the audit log is empty" if point is None else f"record {point.number}, hash {point.hash}, {point.at}")
-    if log.checkpoints is not None:
-        typer.echo(f"public key {log.checkpoints.public_key()}")
+    with acting("audit:verify", recipe, overrides) as (vault, _):
+        point, points = vault.audit.checkpoint(), vault.audit.checkpoints
+        typer.echo("the audit log is empty" if point is None else f"record {point.number}, hash {point.hash}, {point.at}")
+        if points is not None:
+            typer.echo(f"public key {points.public_key()}")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Backups of the SQL store: encrypted, checksummed, restorable elsewhere.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
-By = Annotated[str, typer.Option("--by", help="Account id of who does it, for the audit log.")]
 Variable = Annotated[
     str, typer.Option("--passphrase-variable", metavar="NAME", help="Environment variable that holds the passphrase.")
 ]
@@ -35,7 +34,6 @@ def create(
         list[str] | None, typer.Option(metavar="age1...", help="Recipient who can open it; may be repeated.")
     ] = None,
     passphrase_variable: Variable = "",
-    by: By = "system",
     recipe: Recipe = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -46,15 +44,17 @@ def create(
     """
     from attunement.security.audit import Entry
     from attunement.security.backup import create_backup
+    from attunement.security.entry import operator_act
     from attunement.security.vault import Vault
 
     _know_all_tables()
     settings = load_settings(recipe, overrides or ()).settings
     with Vault.open(settings) as vault:
+        act = operator_act(vault.audit, "backup:create")
         facts = create_backup(vault.store, vault.ring, path, _opener(settings, passphrase_variable, encrypt_to or ()))
         vault.write_escrow()  # after the data: each key that they need is in it
         with vault.audit.begin() as connection:
-            vault.audit.append(connection, Entry(by, "backup:create"))
+            vault.audit.append(connection, Entry(act.actor, "backup:create"))
     if settings.security.escrow is None:
         typer.echo("the data keys are in no backup: set security.escrow, or keep  attune keys escrow FILE  beside it", err=True)
     _tell(facts, as_json, f"written to {path}")
@@ -64,7 +64,6 @@ def create(
 def verify(
     path: File,
     passphrase_variable: Variable = "",
-    by: By = "system",
     recipe: Recipe = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -77,7 +76,7 @@ def verify(
     from attunement.security.vault import open_ring
 
     settings = load_settings(recipe, overrides or ()).settings
-    with _on_record(settings, by, "backup:verify"):
+    with _on_record(settings, "backup:verify"):
         facts = verify_backup(path, open_ring(settings), _opener(settings, passphrase_variable))
     _tell(facts, as_json, "whole" if facts.sealed else "whole, but sealed by a master key that is not here")
 
@@ -89,7 +88,6 @@ def rehearse(
         str, typer.Option(metavar="URL", help="Of PostgreSQL: an empty database to restore into; drop it afterwards.")
     ] = "",
     passphrase_variable: Variable = "",
-    by: By = "system",
     recipe: Recipe = None,
     overrides: Overrides = None,
 ) -> None:
@@ -102,20 +100,21 @@ def rehearse(
 
     _know_all_tables()
     settings = load_settings(recipe, overrides or ()).settings
-    with _on_record(settings, by, "backup:rehearse") as told:
+    with _on_record(settings, "backup:rehearse") as told:
         found = tried(path, open_ring(settings), _opener(settings, passphrase_variable), settings.home, scratch_store)
         told.append(f"seconds:{found.seconds:.0f}")
     _tell(found.facts, False, f"restored and thrown away in {found.seconds:.1f} s, {found.audit_records:,} audit records whole")
 
 
 @contextmanager
-def _on_record(settings: Settings, by: str, action: str) -> Iterator[list[str]]:
+def _on_record(settings: Settings, action: str) -> Iterator[list[str]]:
     """Records whether what is inside could be done, where there is a store: on a new machine one must not be made. Its list takes the target."""
     from attunement.security.audit import Entry
+    from attunement.security.entry import operator_act
     from attunement.security.vault import Vault
     from attunement.storage.sql import FILE
 
-    target: list[str] = []
+    act, target = operator_act(None, "backup:create"), list[str]()
     outcome = "failed"
     try:
         yield target
@@ -123,7 +122,7 @@ def _on_record(settings: Settings, by: str, action: str) -> Iterator[list[str]]:
     finally:
         if settings.security.store or (settings.home.expanduser() / FILE).exists():
             with Vault.open(settings) as vault, vault.audit.begin() as connection:
-                vault.audit.append(connection, Entry(by, action, outcome=outcome, target="".join(target)))
+                vault.audit.append(connection, Entry(act.actor, action, outcome=outcome, target="".join(target)))
 
 
 @app.command()
@@ -133,7 +132,6 @@ def restore(
     trust_unsealed: Annotated[
         bool, typer.Option("--trust-unsealed", help="Restore what a master key sealed that is not here.")
     ] = False,
-    by: By = "system",
     passphrase_variable: Variable = "",
     recipe: Recipe = None,
     overrides: Overrides = None,
@@ -146,11 +144,13 @@ def restore(
     from attunement.security.audit import Entry
     from attunement.security.backup import restore_postgres, restore_sqlite
     from attunement.security.clock import utc_now
+    from attunement.security.entry import operator_act
     from attunement.security.escrow import read_escrow
     from attunement.security.vault import Vault, open_ring, open_store
 
     _know_all_tables()
     settings = load_settings(recipe, overrides or ()).settings
+    act = operator_act(None, "backup:restore")  # the record of it goes into what is restored
     ring, opener = open_ring(settings), _opener(settings, passphrase_variable)
     if escrow is not None:
         ring.take_in(read_escrow(ring, escrow.expanduser()))
@@ -163,15 +163,20 @@ def restore(
         if points is not None and (aside := points.set_aside(utc_now())):
             typer.echo(f"the signed checkpoints of before are kept in {aside}: they say how far the audit log had come", err=True)
         with vault.audit.begin() as connection:
-            vault.audit.append(connection, Entry(by, "backup:restore"))
+            vault.audit.append(connection, Entry(act.actor, "backup:restore"))
     _tell(facts, as_json, "restored")
 
 
 def _know_all_tables() -> None:
     """Has every module that owns tables of the store enter them: what is not known is left out of a PostgreSQL backup."""
     import attunement.curation.review
+    import attunement.security.agreements
     import attunement.security.audit
+    import attunement.security.holds
     import attunement.security.incidents  # noqa: F401
+    from attunement.security.clients import kinds
+
+    kinds()
 
 
 def _opener(settings: Settings, variable: str, recipients: list[str] | tuple[str, ...] = ()) -> Opener:

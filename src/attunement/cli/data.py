@@ -57,6 +57,7 @@ def build(
     from attunement.curation.pipeline import DataPipeline
     from attunement.curation.sealing import seal_dataset, sealed_for
     from attunement.security.age_files import recipients_of, use_identity
+    from attunement.security.recording import noted
     from attunement.sources.full_parts import FullParts
 
     encrypt_to = encrypt_to or sealed_for(out)
@@ -68,14 +69,26 @@ def build(
     pipeline = DataPipeline(settings, out, preset=preset, quiet=as_json)
     if preset == FULL:
         pipeline.parts = FullParts(settings, pipeline.judges)
-    pipeline.process_datasets(sources)
+    with noted(settings, "data:build", "data:start", "data:build", out.resolve().name):
+        pipeline.process_datasets(sources)
     if encrypt_to:
         seal_dataset(out, encrypt_to)
     report = json.loads((out / "quality_report.json").read_text(encoding="utf-8"))
     if as_json:
         typer.echo(
             json.dumps(
-                {k: report[k] for k in ("conversations", "pairs", "processing_success_rate", "splits", "questions", "balance")}
+                {
+                    k: report[k]
+                    for k in (
+                        "conversations",
+                        "pairs",
+                        "personal_data",
+                        "processing_success_rate",
+                        "splits",
+                        "questions",
+                        "balance",
+                    )
+                }
             )
         )
     else:
@@ -93,6 +106,11 @@ def _print_summary(report: dict[str, Any], out: Path) -> None:
         console.print(f"{what:>14}: {row['in']:,} in, {row['kept']:,} kept, {row['rejected']:,} left out{failed}")
     console.print(f"     processed: {report['processing_success_rate']:.2%}")
     console.print("        splits: " + ", ".join(f"{name} {count:,}" for name, count in report["splits"].items()))
+    if (personal := report["personal_data"])["conversations"]:
+        done = {"redact": "redacted", "pseudonymise": "pseudonymised", "report": "[bold]still there[/]"}[personal["mode"]]
+        console.print(
+            f" personal data: {sum(personal['found'].values()):,} in {personal['conversations']:,} conversations, {done}"
+        )
     if report["balance"]["mode"] == "enforce":
         _print_balance(report["balance"], console)
     for failure in report["failures"][:5]:
@@ -145,6 +163,8 @@ def trace(
     console.print(record, soft_wrap=True, markup=False)
     for name, value in story.get("made_of", {}).items():
         console.print(f"  made of  {name} {value}", soft_wrap=True, markup=False)
+    if found := story.get("personal_data"):
+        console.print(f"  personal {', '.join(f'{count} {kind}' for kind, count in found.items())}")
     console.print(f"  read     conversation {story['conversation_id']} in shard {story['read_shard_sha256'][:16]}")
     console.print(f"  select   {_outcome(story)}, group {story['group']}")
     for pair in [story["pair"]] if "pair" in story else story["pairs"]:
@@ -181,8 +201,10 @@ def withdraw(
     from attunement.curation.pipeline import DataPipeline
     from attunement.curation.provenance import kept_examples, plan_withdrawal, record_withdrawal, runs_made_from, side_effects
     from attunement.curation.sealing import seal_dataset, sealed_for
+    from attunement.security.recording import note
 
     plan = plan_withdrawal(out, wanted)
+    note(load_settings().settings, "data:build", "data:withdraw", out.resolve().name)
     before = kept_examples(out)
     record_withdrawal(out, plan["entries"])
     manifest = Manifest.load(out)

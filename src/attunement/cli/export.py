@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from attunement.cli.options import AsJson
+from attunement.config import load_settings
 from attunement.errors import ConfigError, ModelError
 
 CHECKED_BELOW_BYTES = 4_000_000_000
@@ -44,6 +45,7 @@ def export(
     """
     from attunement.model.export import FORMATS, largest_difference, write_adapter
     from attunement.model.sparse_export import plan_export
+    from attunement.security.recording import note
 
     if form not in FORMATS:
         raise ConfigError(f"there is no format '{form}': take {', '.join(FORMATS)}")
@@ -51,6 +53,7 @@ def export(
         raise ConfigError("only --format adapter can be encrypted: other programs read the others")
     console = Console(highlight=False, stderr=as_json)
     difference = None
+    note(load_settings().settings, "model:export", "model:export", out.resolve().name)
     if form == "adapter":
         written = write_adapter(run, out, encrypt_to or ())
     else:

@@ -9,12 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from attunement.cli.acting import acting
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="The master key, and the data keys that it wraps.")
-
-Actor = Annotated[str, typer.Option("--by", help="Account id of who does it, for the audit log.")]
 
 
 @app.command()
@@ -57,20 +56,18 @@ def status(recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson =
 
 
 @app.command()
-def rotate(by: Actor, recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def rotate(recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Wrap all data keys by a new master key while the service runs; stopped, the same command goes on where it was.
 
-    Example: `attune keys rotate --by u-admin`
+    Example: `attune keys rotate`
     """
     from rich.progress import Progress
 
-    from attunement.security.vault import Vault
-
-    settings, errors = load_settings(recipe, overrides or ()).settings, Console(stderr=True, highlight=False)
+    errors = Console(stderr=True, highlight=False)
     bar = Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal)
-    with Vault.open(settings) as vault, bar:
+    with acting("keys:rotate", recipe, overrides) as (vault, act), bar:
         task = bar.add_task("rotate")
-        count = vault.rotate(actor=by, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        count = vault.rotate(actor=act.actor, progress=lambda done, total: bar.update(task, completed=done, total=total))
         told = {"re_wrapped": count, "master_key": vault.ring.master.key_id}
     typer.echo(
         json.dumps(told) if as_json else f"{count:,} data keys wrapped by the master key {told['master_key']}: renew its copy"
@@ -80,21 +77,20 @@ def rotate(by: Actor, recipe: Recipe = None, overrides: Overrides = None, as_jso
 @app.command()
 def shred(
     client: Annotated[str, typer.Argument(help="Id of the client.")],
-    by: Actor,
     confirmed: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     recipe: Recipe = None,
     overrides: Overrides = None,
 ) -> None:
     """Destroy a client's data key: nothing that was encrypted for the client opens again, in no backup either.
 
-    Example: `attune keys shred c-1042 --by u-admin`
-    """
-    from attunement.security.vault import Vault
+    `attune clients delete` does this too, deletes the rows, and gives a certificate.
 
+    Example: `attune keys shred c-1042`
+    """
     if not confirmed:
         typer.confirm(f"Destroy the key of {client} for good?", abort=True)
-    with Vault.open(load_settings(recipe, overrides or ()).settings) as vault:
-        gone = vault.shred(client, actor=by)
+    with acting("client:delete", recipe, overrides, client) as (vault, act):
+        gone = vault.shred(client, actor=act.actor)
     typer.echo(f"the key of {client} is destroyed")
     if not gone:
         typer.echo("the key store's log may hold it, wrapped, for a while: attune keys rotate  closes that for good", err=True)
@@ -110,8 +106,11 @@ def escrow(
 
     Example: `attune keys escrow /mnt/escrow/keys.escrow`
     """
+    from attunement.security.audit import Entry
     from attunement.security.escrow import write_escrow
-    from attunement.security.vault import open_ring
 
-    count = write_escrow(open_ring(load_settings(recipe, overrides or ()).settings), path.expanduser())
+    with acting("keys:rotate", recipe, overrides) as (vault, act):
+        count = write_escrow(vault.ring, path.expanduser())
+        with vault.audit.begin() as connection:
+            vault.audit.append(connection, Entry(act.actor, "keys:escrow"))
     typer.echo(f"{count:,} data keys in {path}")

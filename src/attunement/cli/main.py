@@ -12,6 +12,7 @@ from rich.markup import escape
 from attunement import __version__
 from attunement.cli import (
     accounts,
+    agreements,
     audit,
     backup,
     chat,
@@ -55,6 +56,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(clients.app, name="clients")
 app.add_typer(retention.app, name="retention")
+app.add_typer(agreements.app, name="agreements")
 app.add_typer(audit.app, name="audit")
 app.add_typer(backup.app, name="backup")
 app.add_typer(incidents.app, name="incidents")

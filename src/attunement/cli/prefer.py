@@ -90,9 +90,12 @@ def prefer(
     """
     settings = load_settings(recipe, [*(overrides or ()), *([f"preference.method={method}"] if method else ())]).settings
 
+    from attunement.security.recording import noted
     from attunement.training.preference import PreferenceTuning
 
-    trained = PreferenceTuning(run, out, settings.preference, quiet=as_json).tune(pairs)
+    begins = "training:resume" if (out / "run.json").is_file() else "training:start"
+    with noted(settings, "training:run", begins, "training:end", out.resolve().name):
+        trained = PreferenceTuning(run, out, settings.preference, quiet=as_json).tune(pairs)
     found = read_json(out / "preference.json")
     licences = read_json(out / "dataset.json")["pairs_licences"]
     if as_json:

@@ -35,18 +35,26 @@ Why = Annotated[
         "--why", help="The reason, for whoever reads the decision later; no words of a client, as it is kept beside hashes."
     ),
 ]
-By = Annotated[str | None, typer.Option("--by", help="Who decides (default: the user at this machine).")]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by", help="Who decides, as the queue shows it (default: the user at this machine, who is on record in any case)."
+    ),
+]
 Again = Annotated[bool, typer.Option("--again", help="Decide anew over an earlier decision.")]
 
 
-def _queue(recipe: Path | None, overrides: list[str] | None) -> ReviewQueue:
+def _queue(recipe: Path | None, overrides: list[str] | None, action: str = "review:read") -> ReviewQueue:
+    """The queue for who may do `action`; decisions are recorded by the operating system's user, whatever --by says."""
     from attunement.curation.review import ReviewQueue
     from attunement.security.age_files import use_identity
+    from attunement.security.recording import recorder
     from attunement.storage.sql import Store
 
     settings = load_settings(recipe, overrides or ()).settings
     use_identity(settings.security.age_identity)
-    return ReviewQueue(Store.at_home(settings.home))
+    store = Store.at_home(settings.home)
+    return ReviewQueue(store, recorder(settings, store, action, "review:decide"))
 
 
 @app.command("list")
@@ -86,8 +94,11 @@ def show(identifier: Identifier, recipe: Recipe = None, overrides: Overrides = N
 
     Example: `attune review show 3fa9`
     """
+    from attunement.security.recording import note
+
     queue = _queue(recipe, overrides)
     entry = queue.find(identifier)
+    note(load_settings(recipe, overrides or ()).settings, "review:read", "review:read", entry.id)
     held = queue.text(entry)
     if as_json:
         typer.echo(json.dumps({**asdict(entry), "text": None if held is None else asdict(held)}))
@@ -121,7 +132,7 @@ def accept(
 
     Example: `attune review accept 3fa9 --why "asks for safety, calm tone"`
     """
-    _decide(_queue(recipe, overrides), identifier, "accepted", who=by or _user(), why=why, again=again)
+    _decide(_queue(recipe, overrides, "review:decide"), identifier, "accepted", who=by or _user(), why=why, again=again)
 
 
 @app.command()
@@ -132,7 +143,7 @@ def reject(
 
     Example: `attune review reject 3fa9 --why "argues with the delusion"`
     """
-    _decide(_queue(recipe, overrides), identifier, "rejected", who=by or _user(), why=why, again=again)
+    _decide(_queue(recipe, overrides, "review:decide"), identifier, "rejected", who=by or _user(), why=why, again=again)
 
 
 @app.command()
@@ -152,7 +163,7 @@ def edit(
 
     Example: `attune review edit 3fa9 --file answer.txt --why "named the help line"`
     """
-    queue = _queue(recipe, overrides)
+    queue = _queue(recipe, overrides, "review:decide")
     if file is None:
         held = queue.text(queue.open_to_decide(identifier, again))  # before words are written that would be refused
         if held is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +41,8 @@ def serve(
     serving = settings.serving
     _check_tls(settings, insecure_http)
     from attunement.security.age_files import use_identity
+    from attunement.security.recording import noted
+    from attunement.security.retention import scheduled
     from attunement.serving.app import create_app
     from attunement.serving.guard import Guard
     from attunement.serving.run import listen, run
@@ -61,7 +63,9 @@ def serve(
         # without TLS on this machine alone a browser would not keep a cookie that is for TLS alone
         secure = bool(serving.tls_key) or not is_loopback(serving.host) or settings.access.public_url.startswith("https://")
         guard = Guard(settings, access, secure_cookies=secure)
-        run(create_app(service, guard), socket, serving.tls_certificate, serving.tls_key)
+        kept = scheduled(settings) if access else nullcontext()
+        with kept, noted(settings, "deployment:change", "deployment:load", "deployment:stop", deployed.model_version):
+            run(create_app(service, guard), socket, serving.tls_certificate, serving.tls_key)
 
 
 def _assessment_overdue(settings: Settings) -> str:

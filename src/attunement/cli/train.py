@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,13 +74,16 @@ def resume(
 
 def _train(data: Any, out: Path, settings: Any, as_json: bool) -> None:
     from attunement.security.age_files import use_identity
+    from attunement.security.recording import noted
     from attunement.training.data import dataset_of
     from attunement.training.system import TrainingSystem
 
     use_identity(settings.security.age_identity)
     dataset = dataset_of(data) if isinstance(data, Path) else data
     system = TrainingSystem(out, quiet=as_json)
-    trained = system.run(settings.model.build(), dataset, settings.training.build())
+    begins = "training:resume" if (out / "run.json").is_file() else "training:start"
+    with noted(settings, "training:run", begins, "training:end", out.resolve().name) if system.processes.first else nullcontext():
+        trained = system.run(settings.model.build(), dataset, settings.training.build())
     if not system.processes.first:
         return
     if as_json:
@@ -114,11 +118,13 @@ def launch(
     """
     import os
 
+    from attunement.security.recording import note
     from attunement.training.launch import Launch
 
     given = [("--recipe", recipe), ("--base", base), *(("--set", each) for each in overrides or ())]
     arguments = ["--data", data, *(word for option, value in given if value for word in (option, value))]
     plan = Launch(name or Path(out).name, machine, out, arguments, teamspace, studio, image, interruptible, attempts)
+    note(load_settings().settings, "training:run", "training:launch", plan.name)
     job = plan.submit(os.environ)
     if as_json:
         typer.echo(json.dumps({"job": plan.name, "machine": machine, "command": plan.command()}))

@@ -20,7 +20,7 @@ import numpy as np
 from attunement.config import DataSettings
 from attunement.curation.balance import SPLITS, over_share, split_by_share, split_of_groups
 from attunement.curation.export import DatasetWriter, example_row, pair_of_candidate
-from attunement.curation.pairing import NOT_TO_LEARN, PairShard, candidate_of
+from attunement.curation.pairing import NOT_TO_LEARN, PERSONAL_DATA, PairShard, candidate_of
 from attunement.curation.reading import conversation_of
 from attunement.curation.report import Tally
 from attunement.curation.review import REJECTED, Decision, Held, HeldWriter, content_key
@@ -54,6 +54,7 @@ STEP_OF_REASON = {
     WITHDRAWN: "select",
     NO_PAIRS: "pair",
     NOT_TO_LEARN: "pair",
+    PERSONAL_DATA: "pair",
     "question_too_short": "pair",
     "answer_too_short": "pair",
     "answer_too_long": "pair",
@@ -229,6 +230,9 @@ class _Story:
         told = [self._pair(outcome, writer, tally) for outcome in pairs]
         file = self._shard.read.file
         tally.conversation(file, self.reason)
+        personal: Mapping[str, int] = pairs[0].pair["phi"] if pairs else {}
+        if personal and self.reason is None:
+            tally.personal_data(personal)
         origin = (
             to_dict(self.conversation.origin)
             if self.conversation
@@ -245,6 +249,7 @@ class _Story:
             "origin": origin,
             "share": file.share,
             **self._made_of(),
+            **({"personal_data": personal} if personal else {}),
             "read_shard_sha256": self._shard.read.sha256,
             "group": self._id(self._steps.selection.groups.find(self._number)),
             "split": self._split,

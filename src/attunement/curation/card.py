@@ -41,14 +41,14 @@ conversations that their source groups stand in one split.
 1. read: {files} files; markup and white space cleaned, adjacent turns of one speaker joined
 2. select: empty conversations, licences that are not allowed{allow}, near-duplicates from Jaccard {threshold} of word
    3-grams (MinHash, {permutations} permutations)
-3. pair: content type; half of the questions extracted from the talk, half made from context ({extracted:.1%} / {contextual:.1%});
+3. pair: personal data, as said below; content type; half of the questions extracted from the talk, half made from context ({extracted:.1%} / {contextual:.1%});
    answers of {shortest} to {longest} words; pairs that repeat another one are left out
 4. judge: coherence of question, context and answer, danger, safety, bias, skill ({embedding}, {precision}, {tokens} tokens); under a
    coherence of {coherence} left out
 5. review: pairs of high risk, {review}; pairs of conversations that came marked for clinical review, {marked}
 6. balance: {balance}
 
-Nothing was removed from the text of a conversation to hide who spoke: **personal data has not been looked for**.
+{personal}
 
 ## Files
 {file_table}
@@ -106,6 +106,7 @@ def write_card(report: Mapping[str, Any], files: Sequence[SourceFile], settings:
                 data.review
             ],
             marked="released before it" if data.release_unreviewed else "left out until a clinician accepts them",
+            personal=_personal(report["personal_data"]),
             unreviewed=_unreviewed(report["review"]["released_unreviewed"]),
             balance="kept as it came" if data.balance == "report" else "brought to the target by leaving out at random",
             file_table=_table(
@@ -115,6 +116,18 @@ def write_card(report: Mapping[str, Any], files: Sequence[SourceFile], settings:
             ),
         ),
     )
+
+
+def _personal(found: Mapping[str, Any]) -> str:
+    """What became of personal data. No finder finds all, and the card does not say that none is left."""
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in found["found"].items()) or "none"
+    told = f"in {found['conversations']:,} of the conversations kept ({counts})"
+    return {
+        "redact": f"Personal data that was found was replaced by placeholders, {told}. No finder finds all.",
+        "pseudonymise": f"Personal data that was found was replaced by made-up data, {told}. No finder finds all.",
+        "block": "Conversations in which personal data was found were left out. No finder finds all.",
+        "report": f"**Personal data was found and is still there**, {told} (`data.phi`).",
+    }[found["mode"]] + " Conversations that were generated were not searched: nobody said them."
 
 
 def _made(shares: Mapping[str, Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from attunement.config import DataSettings
 from attunement.curation.dedup import SignatureStore, drop_duplicates, links, signature, text_key
+from attunement.curation.privacy import Privacy
 from attunement.curation.questions import Candidate, first_fault, make_pairs
 from attunement.curation.reading import ReadShard, conversation_of
 from attunement.curation.selection import Selection
@@ -20,16 +21,21 @@ from attunement.quality.content_type import content_type
 from attunement.records import Conversation, from_dict, to_dict
 from attunement.storage.files import file_hash, read_json, read_jsonl, write_json, write_jsonl
 
-PAIR_VERSION = 3
+PAIR_VERSION = 4
 NOT_TO_LEARN = "not_to_learn"
 """The answer is marked as one that no model may learn to give; it stays in the context of what follows."""
+PERSONAL_DATA = "personal_data"
+"""The conversation holds personal data, and `data.phi` is `block`."""
 LONG_QUESTION_WORDS = 8
 """Two conversations that ask the same thing in at least so many words stay in one split; shorter ones are small talk."""
 
 
 @dataclass(frozen=True)
 class PairShard:
-    """Pairs of one read shard. Row i has `{"row", "source_type", "fault", "answer_words", "question_key", "pair"}`."""
+    """Pairs of one read shard. Row i has `{"row", "source_type", "fault", "answer_words", "question_key", "pair", "phi"}`;
+
+    `phi` is how many identifiers of each type the conversation held.
+    """
 
     read: ReadShard
     path: Path
@@ -50,8 +56,8 @@ def candidate_of(row: Mapping[str, Any]) -> Candidate:
     return from_dict(Candidate, data)
 
 
-def pair_shard(shard: ReadShard, left_out: set[int], settings: DataSettings, workspace: Workspace) -> PairShard:
-    """Makes the pairs of the conversations of `shard` that are not `left_out` (row numbers in the shard)."""
+def pair_shard(shard: ReadShard, left_out: set[int], settings: DataSettings, workspace: Workspace, privacy: Privacy) -> PairShard:
+    """Makes the pairs of the conversations of `shard` that are not `left_out` (row numbers in the shard), their personal data treated."""
     relevant = settings.model_dump(
         include={
             "max_context_turns",
@@ -62,14 +68,17 @@ def pair_shard(shard: ReadShard, left_out: set[int], settings: DataSettings, wor
             "minhash_permutations",
         }
     )
-    key = key_of("pairs", PAIR_VERSION, shard.sha256, sorted(left_out), relevant)
+    key = key_of("pairs", PAIR_VERSION, shard.sha256, sorted(left_out), relevant, privacy.key)
     path, done = workspace.path("pairs", key, ".jsonl"), workspace.path("pairs", key, ".json")
     workspace.path("pairs", key, ".npy")
     if not done.exists():
         kept = {
             i: conversation_of(row) for i, row in enumerate(shard.load()) if row["kind"] == "conversation" and i not in left_out
         }
-        rows = list(_rows(kept, settings))
+        treated, personal = privacy.treat(kept)
+        rows = list(_rows(treated, personal if privacy.mode == "block" else {}, settings))
+        for row in rows:
+            row["phi"] = personal.get(row["row"], {})
         save_array(path.with_suffix(".npy"), _signatures(rows, settings.minhash_permutations))
         write_jsonl(path, rows)
         write_json(done, {"rows": len(rows), "sha256": file_hash(path)})
@@ -77,15 +86,16 @@ def pair_shard(shard: ReadShard, left_out: set[int], settings: DataSettings, wor
     return PairShard(shard, path, figures["sha256"], figures["rows"])
 
 
-def _rows(kept: dict[int, Conversation], settings: DataSettings) -> Iterator[dict[str, Any]]:
+def _rows(kept: dict[int, Conversation], blocked: Mapping[int, Any], settings: DataSettings) -> Iterator[dict[str, Any]]:
     row_of = {c.conversation_id: i for i, c in kept.items()}
     types = {c.conversation_id: c.source_type or content_type(c.turns) for c in kept.values()}
     for candidate in make_pairs(list(kept.values()), settings):
         row = row_of[candidate.conversation_id]
+        fault = first_fault(candidate, settings) if kept[row].turns[candidate.turn].learn else NOT_TO_LEARN
         yield {
             "row": row,
             "source_type": types[candidate.conversation_id],
-            "fault": first_fault(candidate, settings) if kept[row].turns[candidate.turn].learn else NOT_TO_LEARN,
+            "fault": PERSONAL_DATA if row in blocked else fault,
             "answer_words": len(candidate.answer.split()),
             "question_key": text_key(candidate.question),
             "question_words": len(candidate.question.split()),

@@ -1,6 +1,6 @@
 """`DataPipeline`: raw conversations in, a validated training set out.
 
-    read -> select (empty, licence, near-duplicates) -> pair (content type, context, questions; duplicate pairs)
+    read -> select (empty, licence, near-duplicates) -> pair (personal data; content type, context, questions; duplicate pairs)
          -> judge (coherence, danger, safety, bias, skill) -> hold for review -> balance and split -> assemble
 
 The steps meet only through shards in `<out>/work`, each kept under the hash of what made it: a build that is killed
@@ -32,6 +32,7 @@ from attunement.curation.manifest import Manifest, write_manifest
 from attunement.curation.mixture import BALANCE_TOLERANCE
 from attunement.curation.pairing import PairShard, duplicate_pairs, pair_shard
 from attunement.curation.parts import PARTS, Parts, facts_of, in_parts, source_files
+from attunement.curation.privacy import Privacy
 from attunement.curation.reading import ReadShard, read_shards
 from attunement.curation.report import Tally, quality_report, write_report
 from attunement.curation.review import HELD, ReviewQueue, read_held, sweep_edits
@@ -216,9 +217,10 @@ class DataPipeline:
         row_starts = _starts([shard.rows for shard in reads])
         with self._timed("pair"):
             pairs: list[PairShard] = []
+            privacy = Privacy(settings, self.settings.home)
             for shard, start in self._track(progress, "pair", list(zip(reads, row_starts, strict=True)), len(reads)):
                 left_out = {i for i in range(shard.rows) if start + i in selection.reason}
-                pairs.append(pair_shard(shard, left_out, settings, workspace))
+                pairs.append(pair_shard(shard, left_out, settings, workspace, privacy))
             duplicates = duplicate_pairs(pairs, row_starts, selection, settings)
         with self._timed("judge"):
             judged = list(self._track(progress, "judge", judge_shards(pairs, self.judges, workspace), len(pairs)))

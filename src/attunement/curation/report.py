@@ -53,6 +53,8 @@ class Tally:
     unreviewed: int = 0
     variety: Variety = field(default_factory=Variety)
     score_total: float = 0.0
+    personal: Counter[str] = field(default_factory=Counter)
+    personal_conversations: int = 0
 
     def _source(self, file: SourceFile) -> dict[str, Any]:
         return self.sources.setdefault(
@@ -112,6 +114,11 @@ class Tally:
             self.histogram[min(BINS - 1, int(score * BINS))] += 1
             self.variety.add(file.source, pair, judged)
 
+    def personal_data(self, found: Mapping[str, int]) -> None:
+        """Of a conversation that was kept."""
+        self.personal.update(found)
+        self.personal_conversations += 1
+
     def share_tokens(self, share: str, answer: str) -> None:
         self.answer_words[share] += len(answer.split())
 
@@ -167,6 +174,11 @@ def quality_report(
             "incoherent_by_reason": dict(tally.misfits),
         },
         "review": {"mode": settings.review, "reasons": dict(tally.held), "released_unreviewed": tally.unreviewed},
+        "personal_data": {
+            "mode": settings.phi,
+            "conversations": tally.personal_conversations,
+            "found": dict(sorted(tally.personal.items())),
+        },
         "processing_success_rate": tally.success_rate(),
         "splits": dict(tally.splits),
         "questions": {

@@ -8,7 +8,7 @@ whatever dataset it comes in: the next build asks for them by its hash.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,8 +143,9 @@ def sweep_edits(folder: Path) -> None:
 class ReviewQueue:
     """The queue in a store."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, record: Callable[[sa.Connection, str], None] | None = None) -> None:
+        """`record` is called with each decision's id within its transaction."""
+        self._store, self._record = store, record
 
     def add(self, dataset: Path, held: Iterable[Held]) -> int:
         """Queues what a dataset holds back; returns how many are new. What was queued before keeps its decisions.
@@ -214,6 +215,8 @@ class ReviewQueue:
                 _decisions.insert().values(hash=key, decision=decision, who=who, why=why, when=_now(), replacement_sha256=sha)
             )
             connection.execute(_entries.update().where(_entries.c.hash == key).values(status=decision))
+            if self._record is not None:
+                self._record(connection, key[:ID_LENGTH])
         return self.find(key)
 
     def decide_conversation(

@@ -25,13 +25,17 @@ class Message:
 
 @dataclass(frozen=True)
 class Request:
-    """One completion that is wanted. `key` names it for the cache and for resuming: the same key and messages are never paid twice."""
+    """One completion that is wanted. `key` names it for the cache and for resuming: the same key and messages are never paid twice.
+
+    `made_up`: every word was written for Attunement or by the provider itself, so that names in it are nobody's.
+    """
 
     messages: Sequence[Message]
     key: str = ""
     max_tokens: int = 1024
     temperature: float = 0.8
     seed: int = 0
+    made_up: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class CompletionCache:
         self._who = [provider, address]
 
     def _path(self, request: Request) -> Path:
-        name = content_hash([*self._who, to_dict(request)])
+        asked = {name: value for name, value in to_dict(request).items() if name != "made_up"}
+        name = content_hash([*self._who, asked])
         return self.folder / name[:2] / f"{name}.json"
 
     def get(self, request: Request) -> Completion | None:

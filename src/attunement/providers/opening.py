@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,8 +11,10 @@ from attunement.config import ProviderSettings
 from attunement.errors import ConfigError
 from attunement.providers import Provider
 from attunement.providers.cache import CompletionCache
+from attunement.providers.guarded import Guarded
 from attunement.providers.metered import Limits, Metered, Price
 from attunement.providers.sdks import AnthropicProvider, OllamaProvider, OpenAIProvider
+from attunement.security.agreements import is_outside
 
 OFFLINE = "offline"
 ANSWERS = ".answers"
@@ -23,8 +26,18 @@ PAID = tuple(KEYS)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def open_provider(wanted: str, settings: ProviderSettings, cache: Path, *, budget_usd: float | None = None) -> Metered:
+def open_provider(
+    wanted: str,
+    settings: ProviderSettings,
+    cache: Path,
+    *,
+    budget_usd: float | None = None,
+    in_force: Callable[[str], bool] = lambda host: False,
+) -> Metered:
     """The provider `wanted` (openai, anthropic, ollama or an address of an OpenAI-compatible server), its answers kept in `cache`.
+
+    `in_force` says whether a Business Associate Agreement with the provider at a host is (`attunement.security.agreements`): without
+    one no text with personal data goes to a provider outside of this machine.
 
     Raises `ConfigError` when something is missing, `MissingExtraError` when its SDK is.
     """
@@ -38,6 +51,9 @@ def open_provider(wanted: str, settings: ProviderSettings, cache: Path, *, budge
         )
     inner, address = _inner(wanted, settings)
     limits = Limits(settings.concurrency, settings.max_retries, budget_usd, price)
+    host = urlsplit(address).hostname or ""
+    if is_outside(host):
+        inner = Guarded(inner, host, in_force)
     return Metered(inner, CompletionCache(cache, inner.name, address), limits)
 
 

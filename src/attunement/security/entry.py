@@ -116,12 +116,13 @@ def local_operator() -> Principal:
     return Principal(f"os:{safe}", user, frozenset({Role.OPERATOR}))
 
 
-def operator_act(audit: AuditLog, action: str, client: str | None = None) -> Act:
-    """What a command of the local operator carries with it. Raises `AccessError`, and records it, where the table says no."""
+def operator_act(audit: AuditLog | None, action: str, client: str | None = None) -> Act:
+    """What a command of the local operator carries with it. Raises `AccessError`, and records it in `audit`, where the table says no."""
     operator = local_operator()
     act, decision = Act(operator.id), allowed(operator, action, client)
     if not decision:
-        record_refusal(audit, operator.id, action, act, client or "")
+        if audit is not None:
+            record_refusal(audit, operator.id, action, act, client or "")
         raise AccessError(decision.reason, f"the table of permissions does not let {operator.id} do {action}")
     return act
 

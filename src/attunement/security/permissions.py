@@ -86,6 +86,7 @@ ACTIONS: Mapping[str, str] = {
     "audit:verify": "verify the audit log's chain",
     "compliance:assess": "run and read compliance assessments",
     "incident:manage": "open, follow and close incidents",
+    "agreements:manage": "record Business Associate Agreements",
     "retention:run": "delete what is past its retention",
     "retention:hold": "set and lift a legal hold",
     "backup:create": "make and verify backups",
@@ -107,7 +108,7 @@ GRANTS: Mapping[Role, Mapping[str, Reach]] = {
         **_SIGNED_IN,
         **dict.fromkeys(
             ("accounts:read", "accounts:manage", "service_keys:manage", "keys:rotate", "client:create", "client:assign",
-             "audit:verify", "compliance:assess", "incident:manage", "retention:run", "retention:hold", "backup:create",
+             "audit:verify", "compliance:assess", "incident:manage", "agreements:manage", "retention:run", "retention:hold", "backup:create",
              "backup:restore", "settings:read", "metrics:read", "model:read", "deployment:change", "alert:read",
              "alert:acknowledge"), _ALL),
     },

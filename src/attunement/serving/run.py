@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
@@ -58,6 +59,19 @@ def run(app: FastAPI, bound: socket.socket, tls_certificate: Path | None = None,
     uvicorn.Server(configured(app, tls_certificate, tls_key)).run(sockets=[bound])
 
 
+def sanitise_logs() -> None:
+    """Has every handler there is put placeholders in the place of personal data; a second call changes nothing."""
+    from attunement.security.phi.logs import Sanitiser
+
+    loggers = [logging.getLogger(name) for name in ("", "uvicorn", "uvicorn.error", "uvicorn.access", "attunement")]
+    handlers = {handler for logger in loggers for handler in logger.handlers} | {logging.lastResort}
+    missing = [h for h in handlers if h is not None and not any(isinstance(f, Sanitiser) for f in h.filters)]
+    if missing:
+        one = Sanitiser()
+        for handler in missing:
+            handler.addFilter(one)
+
+
 def configured(app: FastAPI, tls_certificate: Path | None = None, tls_key: Path | None = None) -> uvicorn.Config:
     """The server's configuration; over TLS 1.2 and later alone (NIST SP 800-52r2)."""
     config = uvicorn.Config(
@@ -69,6 +83,7 @@ def configured(app: FastAPI, tls_certificate: Path | None = None, tls_key: Path 
         ssl_certfile=str(tls_certificate) if tls_certificate else None,
         ssl_keyfile=str(tls_key) if tls_key else None,
     )
+    sanitise_logs()  # after uvicorn has made its handlers
     try:
         config.load()
     except (ssl.SSLError, OSError) as error:

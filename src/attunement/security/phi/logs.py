@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from attunement.security.phi.detector import PHIDetector
 
@@ -21,9 +22,15 @@ class Sanitiser(logging.Filter):
         super().__init__()
         self.detector = detector or PHIDetector(model=False)
         self._forms = PHIDetector(model=False, lists=False)
+        self._lock = threading.Lock()  # a handler filters before it locks, and finders are for one thread
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always true; the record is changed."""
+        with self._lock:
+            self._sanitise(record)
+        return True
+
+    def _sanitise(self, record: logging.LogRecord) -> None:
         record.msg, record.args = self._clean(record.getMessage()), None
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
@@ -31,7 +38,6 @@ class Sanitiser(logging.Filter):
             record.exc_text = "\n".join(map(self._line, record.exc_text[:MOST].splitlines()))
         if record.stack_info:
             record.stack_info = self._forms.redact(record.stack_info[:MOST])
-        return True
 
     def _line(self, line: str) -> str:
         kind, colon, told = line.partition(": ")

@@ -34,6 +34,7 @@ def run(
     """
     judges = judges or Judges(Embedder(settings.embedding), settings.home.expanduser())
     trainer = DualPersonaTrainer(judges, provider, own=own, count=count, seed=seed, told=told)
+    trainer.made_up = own is None
     material = persona_scenarios.scenarios(own, trainer.clients)
     trainer.generate_persona_dialogues(chosen(trainer.personas, names), list(material.values()))
     by, limit = provider.name if provider else PROVIDER, settings.data.near_duplicate_threshold

@@ -60,6 +60,8 @@ class DualPersonaTrainer:
         self.count, self.seed, self.told = count, seed, told
         self.bridges, self.clients = persona_files.bridges(own), persona_files.clients(own)
         self.personas = persona_files.therapists(own)
+        self.made_up = False
+        """All clients, scenarios and personas are our own, and so nobody: their names may go to a provider (`run` knows)."""
         self.made = Made()
         self._validators: dict[bool, ConsistencyValidator] = {}
 
@@ -106,7 +108,7 @@ class DualPersonaTrainer:
 
     async def _ask(self, provider: Provider, plays: Sequence[tuple[Scenario, list[str]]]) -> None:
         """`count` dialogues over the plays in turn; how many at a time is the provider's to limit."""
-        writer = PersonaWriter(provider, NeedDetector(self.judges), self.personas, self.bridges)
+        writer = PersonaWriter(provider, NeedDetector(self.judges), self.personas, self.bridges, made_up=self.made_up)
         for scenario, _ in plays:
             if scenario.client not in self.clients:
                 raise DataError(f"the scenario '{scenario.id}' is of the client '{scenario.client}', who has no file")

@@ -44,8 +44,11 @@ class PersonaWriter:
         detector: NeedDetector,
         personas: Mapping[str, Persona],
         bridges: Mapping[tuple[str, str], Sequence[str]],
+        *,
+        made_up: bool = False,
     ) -> None:
-        self.provider, self.detector, self.bridges = provider, detector, bridges
+        """`made_up`: clients, scenarios and personas are all our own, and so nobody (`attunement.providers.guarded`)."""
+        self.provider, self.detector, self.bridges, self.made_up = provider, detector, bridges, made_up
         self.by_need = {persona.serves: persona for persona in personas.values()}
 
     async def write(self, scenario: Scenario, course: list[str], client: ClientPersona, seed: int) -> DialogueSet:
@@ -72,7 +75,8 @@ class PersonaWriter:
     async def _turn(self, brief: str, turns: Sequence[PersonaTurn], role: str, key: str, seed: int) -> str:
         told = [Message("assistant" if turn.role == role else "user", turn.text) for turn in turns]
         opening = [] if turns else [Message("user", "Begin.")]
-        request = Request((Message("system", brief), *opening, *told), key=key, max_tokens=TURN_TOKENS, seed=seed)
+        messages = (Message("system", brief), *opening, *told)
+        request = Request(messages, key=key, max_tokens=TURN_TOKENS, seed=seed, made_up=self.made_up)
         text = _LABEL.sub("", (await self.provider.complete(request)).text.strip()).strip().strip('"').strip()
         if not text:
             raise UnusableTurn("empty_turn")

@@ -117,7 +117,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
 def test_a_kept_house_passes_and_what_is_let_slip_is_found(kept: Kept) -> None:
     first = kept.report("access.second_factor=everyone")
     wrong = {i: (row["outcome"], row["evidence"]) for i, row in first.items() if row["outcome"] not in ("pass", "not_applicable")}
-    others = {"assessment.last", "keys.offline_copy", "software.vulnerabilities", "agreements.associates", "retention.lag"} | (
+    others = {"assessment.last", "keys.offline_copy", "software.vulnerabilities", "retention.lag"} | (
         {"settings.secrets"} if os.geteuid() == 0 else set()
     )
     assert not set(wrong) - others, wrong

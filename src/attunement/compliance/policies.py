@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from attunement.compliance.scene import Finding, Scene, failed, look, not_applicable, not_run, passed
+from datetime import date
+from urllib.parse import urlsplit
+
+from attunement.compliance.scene import Finding, Scene, failed, look, not_applicable, passed
+from attunement.security.agreements import Agreements, is_outside
 from attunement.security.incidents import Incidents
 from attunement.security.retention import Retention
 
 ASSESSMENT_DAYS = 90
 NOTICE_SOON_DAYS = 14
+AGREEMENT_ENDS_DAYS = 60
 
 
 def retention(scene: Scene) -> Finding:
@@ -23,7 +28,21 @@ def retention(scene: Scene) -> Finding:
 
 
 def agreements(scene: Scene) -> Finding:
-    return not_run("this version keeps no record of business associate agreements")
+    if scene.vault is None:
+        return not_applicable("no agreement can be on record without a master key")
+    found, today = Agreements(scene.vault.audit, lambda: scene.now).all(), scene.now.date()
+    held = {a.provider for a in found if a.in_force(today)}
+    ending = [
+        a.id
+        for a in found
+        if a.in_force(today) and a.expires and (date.fromisoformat(a.expires) - today).days <= AGREEMENT_ENDS_DAYS
+    ]
+    host = urlsplit(scene.settings.providers.base_url).hostname or ""
+    without = [host] if host and is_outside(host) and host not in held else []
+    told = f"{len(held)} providers with an agreement in force, {len(ending)} ending within {AGREEMENT_ENDS_DAYS} days; set and without one: {len(without)}"
+    if without:
+        return look(f"{told} ({without[0]}): text with personal data is not sent there", "attune agreements add")
+    return look(f"{told} ({', '.join(ending)})", "attune agreements add") if ending else passed(told)
 
 
 def incidents(scene: Scene) -> Finding:

@@ -244,10 +244,10 @@ def _rates(hits: int, put: int, truth: int) -> dict[str, Any]:
 
 
 def write_weights(path: Path, rows: Sequence[dict[str, Any]]) -> confidence.Calibration:
-    """The model of the package: of all voices, on the texts of the fitting part."""
-    usable = [r for r in rows if r["words"] and r["part"] == "fit" and r["level"] != "gibberish"]
+    """The model of the package: of all voices, on the texts of the fitting part; reversed speech too, or what means nothing is trusted."""
+    usable = [r for r in rows if r["words"] and r["part"] == "fit"]
     made = {
-        "speech": "synthetic: flite kal16, rms, slt, awb; own sentences, clean and with pink noise or babble at 20, 10, 5 dB",
+        "speech": "synthetic: flite kal16, rms, slt, awb; own sentences, clean and with pink noise or babble at 20, 10, 5 dB; reversed speech",
         "segments": len(usable),
         "note": "says nothing certain of real recordings: calibrate on your own (attune voice calibrate)",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,16 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     for name in [n for n in os.environ if n.startswith("ATTUNE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ATTUNE_HOME", str(tmp_path_factory.getbasetemp() / "attune-home"))
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A test that serves puts placeholders into the logs of its process; pytest's handlers live on into the next test."""
+    handlers = {*logging.getLogger().handlers, logging.lastResort} - {None}
+    before = {handler: list(handler.filters) for handler in handlers if handler is not None}
+    yield
+    for handler, filters in before.items():
+        handler.filters[:] = filters
 
 
 @pytest.fixture(scope="session", autouse=True)

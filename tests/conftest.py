@@ -45,11 +45,10 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(autouse=True)
 def _logs_as_they_were() -> Iterator[None]:
     """A test that serves puts placeholders into the logs of its process; pytest's handlers live on into the next test."""
-    handlers = {*logging.getLogger().handlers, logging.lastResort} - {None}
-    before = {handler: list(handler.filters) for handler in handlers if handler is not None}
     yield
-    for handler, filters in before.items():
-        handler.filters[:] = filters
+    for handler in {*logging.getLogger().handlers, logging.lastResort} - {None}:
+        if handler is not None:
+            handler.filters[:] = [one for one in handler.filters if type(one).__name__ != "Sanitiser"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -52,7 +52,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_the_job_is_the_same_command_and_goes_on(submitted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTUNE_TRAINING__EPOCHS", "4")
-    monkeypatch.setenv("ATTUNE_PROVIDER_API_KEY", "sk-secret")
+    monkeypatch.setenv("PROVIDER_API_KEY", "sk-secret")
     words = ["train", "launch", "--data", "/teamspace/data", "--out", "/teamspace/runs/my run", "--studio", "attunement",
              "--teamspace", "lab/mind", "--interruptible", "--base", "Qwen/Qwen3-8B", "--set", "model.lora_rank=8"]  # fmt: skip
     result = CliRunner().invoke(app, words)

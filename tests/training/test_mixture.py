@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attunement.training.mixture import Mixture, quotas
@@ -36,6 +36,7 @@ def test_without_a_target_the_data_are_taken_as_they_are() -> None:
     assert quotas({"other": 7, "voice": 3}, TARGET, 10, 2.0) == {"other": 0, "voice": 6}
 
 
+@settings(deadline=None)
 @given(counted, st.floats(1, 4), st.integers(0, 99))
 def test_no_quota_is_passed_and_streams_lose_nothing(counts: dict[str, int], repeats: float, seed: int) -> None:
     shares = [share for share, count in sorted(counts.items()) for _ in range(count)]

@@ -16,70 +16,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attunement.security.phi.detector import PHIDetector
 from attunement.security.phi.identifiers import TYPES, PHISpan
-from attunement.security.phi.words import hashed
+from attunement.security.phi.sets import PRESIDIO, Labelled, clinical, presidio
 
 GROUP = {**TYPES, "TITLE": "TITLE", "NATIONALITY": "NATIONALITY", "ORGANIZATION": "ORGANIZATION", "AGE": "AGE"}
 """What counts as the same kind for typed figures: the Safe Harbor letter, but organisations and ages by themselves."""
-PRESIDIO = {
-    "PERSON": "NAME", "STREET_ADDRESS": "ADDRESS", "GPE": "LOCATION", "ORGANIZATION": "ORGANIZATION", "CREDIT_CARD": "ACCOUNT", "DATE_TIME": "DATE", "TITLE": "TITLE",
-    "AGE": "AGE", "NRP": "NATIONALITY", "PHONE_NUMBER": "PHONE", "EMAIL_ADDRESS": "EMAIL", "DOMAIN_NAME": "URL", "ZIP_CODE": "ZIP", "US_SSN": "SSN",
-    "IBAN_CODE": "ACCOUNT", "IP_ADDRESS": "IP", "US_DRIVER_LICENSE": "LICENSE",
-}  # fmt: skip
-CLINICAL = {
-    "NAME": "NAME", "GEOGRAPHIC_LOCATION": "LOCATION", "DATE": "DATE", "MEDICAL_RECORD_NUMBER": "MRN", "HEALTH_PLAN_BENEFICIARY_NUMBER": "HEALTH_PLAN",
-    "PHONE_NUMBER": "PHONE", "SOCIAL_SECURITY_NUMBER": "SSN", "EMAIL_ADDRESS": "EMAIL", "UNIQUE_IDENTIFIER": "ID", "ACCOUNT_NUMBER": "ACCOUNT", "FAX_NUMBER": "FAX",
-    "CERTIFICATE_LICENSE_NUMBER": "LICENSE", "IP_ADDRESS": "IP",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A text with its spans (start, end, our type), and the template it comes from."""
-
-    text: str
-    spans: Sequence[tuple[int, int, str]]
-    template: str
-
-
-def presidio(data: Path) -> list[Labelled]:
-    """The synthetic set of presidio-research (MIT)."""
-    rows = json.loads((data / "presidio-synth" / "synth_dataset_v2.json").read_text(encoding="utf-8"))
-    return [
-        Labelled(
-            r["full_text"],
-            [(s["start_position"], s["end_position"], PRESIDIO[s["entity_type"]]) for s in r["spans"]],
-            str(r["template_id"]),
-        )
-        for r in rows
-    ]
-
-
-def clinical(data: Path) -> list[Labelled]:
-    """Clinical queries (MIT), labelled by value; the group is their first five words, as the set has no templates."""
-    out = []
-    for part in (
-        (data / "synthetic-clinical-queries" / "synthetic_dataset.txt").read_text(encoding="utf-8").split("===QUERY===")[1:]
-    ):
-        text, _, told = part.partition("===PHI_TAGS===")
-        text = text.strip()
-        spans: list[tuple[int, int, str]] = []
-        for line in filter(str.strip, told.splitlines()):
-            row = json.loads(line)
-            at = text.find(row["value"])
-            while at >= 0 and any(s < at + len(row["value"]) and at < e for s, e, _ in spans):
-                at = text.find(row["value"], at + 1)
-            if at >= 0:
-                spans.append((at, at + len(row["value"]), CLINICAL[row["identifier_type"]]))
-        out.append(Labelled(text, spans, str(hashed(" ".join(text.split()[:5]).lower()))))
-    return out
-
-
 TALKS = Path(__file__).resolve().parents[1] / "data" / "phi-talks.jsonl"
 
 
@@ -141,8 +86,6 @@ def figures(rows: Sequence[Labelled], found: Sequence[Sequence[PHISpan]]) -> dic
     }
 
 
-FOLDS = 3
-"""Into how many parts templates are put by hash, as `scripts/phi/train.py` does."""
 THEIRS = {**PRESIDIO, "LOCATION": "LOCATION", "MEDICAL_LICENSE": "LICENSE", "US_PASSPORT": "LICENSE", "US_BANK_NUMBER": "ACCOUNT", "US_ITIN": "SSN",
           "URL": "URL", "US_MBI": "HEALTH_PLAN", "UK_NHS": "MRN", "MAC_ADDRESS": "DEVICE"}  # fmt: skip
 
@@ -162,7 +105,7 @@ def measured(detector: PHIDetector, sets: dict[str, list[Labelled]], held: int |
     """Figures on each set, or on the part of its templates that weights with `--held` have not seen."""
     out = {}
     for name, rows in sets.items():
-        part = rows if held is None or name == "talks" else [r for r in rows if hashed(r.template) % FOLDS == held]
+        part = rows if held is None or name == "talks" else [r for r in rows if r.part == held]
         out[name] = figures(part, detector.detect_many([r.text for r in part]))
     return out
 

@@ -1,6 +1,4 @@
-"""Encryption and audit, measured: `results/security.json`, under "vault".
-
-    python benchmarks/security_parts/vault.py
+"""Encryption and audit, measured.
 
 A stand-in for a session log (summary, notes, emotional state encrypted; 300 to 900 characters) goes with its audit record into
 PostgreSQL: by one caller who waits for each commit, by 64 threads whose commits are grouped (`GroupedWriter`), and a hundred in
@@ -9,17 +7,13 @@ one transaction. Durability is PostgreSQL's default (`synchronous_commit = on`);
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import machine
 import sqlalchemy as sa
@@ -177,15 +171,3 @@ def measure() -> dict[str, Any]:
         figures["fields"] = measure_fields(ring)
     figures["load_at_end"] = round(os.getloadavg()[0], 2)
     return figures
-
-
-def main() -> int:
-    """Puts the figures into `security.json` beside what other parts put there."""
-    path = machine.RESULTS / "security.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    machine.write("security", {**found, "vault": measure()})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,7 +11,6 @@ are kept beside `--out`.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import sys
@@ -28,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from generate import SLOT, Labelled, disturbed, examples, filled, read_templates, real_texts
 from slots import STATE_NAMES, STATES, Slots
 
+from attunement.security.phi.sets import Labelled as LabelledText
+from attunement.security.phi.sets import clinical, presidio
 from attunement.security.phi.tagger import BUCKETS, LABELS, features, save
 from attunement.security.phi.words import CLUSTERS, Lists, Looks, fold, hashed, split
 
@@ -37,16 +38,6 @@ SLOT_OF = {
     "PERSON": "NAME", "STREET_ADDRESS": "ADDRESS", "GPE": "CITY", "ORGANIZATION": "ORG", "CREDIT_CARD": "CARD", "DATE_TIME": "DATE", "TITLE": "TITLE", "AGE": "AGE",
     "NRP": "NATIONALITY", "PHONE_NUMBER": "PHONE", "EMAIL_ADDRESS": "EMAIL", "DOMAIN_NAME": "URL", "ZIP_CODE": "ZIP", "US_SSN": "SSN", "IBAN_CODE": "IBAN",
     "IP_ADDRESS": "IP", "US_DRIVER_LICENSE": "LICENSE",
-}  # fmt: skip
-PRESIDIO = {
-    "PERSON": "NAME", "STREET_ADDRESS": "ADDRESS", "GPE": "LOCATION", "ORGANIZATION": "ORGANIZATION", "CREDIT_CARD": "ACCOUNT", "DATE_TIME": "DATE", "TITLE": "TITLE",
-    "AGE": "AGE", "NRP": "NATIONALITY", "PHONE_NUMBER": "PHONE", "EMAIL_ADDRESS": "EMAIL", "DOMAIN_NAME": "URL", "ZIP_CODE": "ZIP", "US_SSN": "SSN",
-    "IBAN_CODE": "ACCOUNT", "IP_ADDRESS": "IP", "US_DRIVER_LICENSE": "LICENSE",
-}  # fmt: skip
-CLINICAL = {
-    "NAME": "NAME", "GEOGRAPHIC_LOCATION": "LOCATION", "DATE": "DATE", "MEDICAL_RECORD_NUMBER": "MRN", "HEALTH_PLAN_BENEFICIARY_NUMBER": "HEALTH_PLAN",
-    "PHONE_NUMBER": "PHONE", "SOCIAL_SECURITY_NUMBER": "SSN", "EMAIL_ADDRESS": "EMAIL", "UNIQUE_IDENTIFIER": "ID", "ACCOUNT_NUMBER": "ACCOUNT", "FAX_NUMBER": "FAX",
-    "CERTIFICATE_LICENSE_NUMBER": "LICENSE", "IP_ADDRESS": "IP",
 }  # fmt: skip
 
 
@@ -108,41 +99,9 @@ def learned(texts: Sequence[Made], epochs: float, seed: int) -> tuple[np.ndarray
     return table.detach().numpy(), np.clip(0.5 * follows, -3, 2)
 
 
-def presidio(data: Path) -> list[dict]:
-    rows = json.loads((data / "presidio-synth" / "synth_dataset_v2.json").read_text(encoding="utf-8"))
-    return [
-        {
-            "text": r["full_text"],
-            "masked": r["masked"],
-            "group": r["template_id"],
-            "spans": [(s["start_position"], s["end_position"], PRESIDIO[s["entity_type"]]) for s in r["spans"]],
-        }
-        for r in rows
-    ]
-
-
-def clinical(data: Path) -> list[dict]:
-    """Grouped by the text without what is labelled and without figures, cut to its first words: the set has no templates."""
-    out = []
-    for part in (
-        (data / "synthetic-clinical-queries" / "synthetic_dataset.txt").read_text(encoding="utf-8").split("===QUERY===")[1:]
-    ):
-        text, _, told = part.partition("===PHI_TAGS===")
-        text, spans = text.strip(), []
-        for line in filter(str.strip, told.splitlines()):
-            row = json.loads(line)
-            at = text.find(row["value"])
-            while at >= 0 and any(s < at + len(row["value"]) and at < e for s, e, _ in spans):
-                at = text.find(row["value"], at + 1)
-            if at >= 0:
-                spans.append((at, at + len(row["value"]), CLINICAL[row["identifier_type"]]))
-        out.append({"text": text, "spans": spans, "group": hashed(" ".join(text.split()[:5]).lower())})
-    return out
-
-
-def of_sets(rows: Sequence[dict], slots: Slots) -> Iterator[Labelled]:
+def of_sets(rows: Sequence[LabelledText], slots: Slots) -> Iterator[Labelled]:
     """The sets' texts as they are, and their templates with our values. Numbers that only their patterns tell apart keep their type."""
-    templates = [r["masked"] for r in rows if "masked" in r]
+    templates = [r.masked for r in rows if r.masked]
     while True:
         if templates and slots.chance(0.4):
             template = slots.rng.choice(templates)
@@ -153,7 +112,7 @@ def of_sets(rows: Sequence[dict], slots: Slots) -> Iterator[Labelled]:
                 yield disturbed(filled(template, slots), slots.rng)
                 continue
         row = slots.rng.choice(rows)
-        yield disturbed((row["text"], row["spans"]), slots.rng)
+        yield disturbed((row.text, list(row.spans)), slots.rng)
 
 
 def mixed(a: Iterator[Labelled], b: Iterator[Labelled], share: float, rng: random.Random) -> Iterator[Labelled]:
@@ -198,17 +157,11 @@ def clusters() -> tuple[np.ndarray, np.ndarray]:
     return np.asarray([hashed(word) for word in words], np.uint32), found.astype(np.uint8)
 
 
-def part_of(group: object, folds: int) -> int:
-    """The part of the templates to which `group` belongs: the benchmark asks the same."""
-    return hashed(str(group)) % folds
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "phi" / "weights.npz")
     parser.add_argument("--held", type=int, default=-1, help="number of the part of the templates that is left out")
-    parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--no-sets", action="store_true")
     parser.add_argument("--words", type=int, default=800_000, help="of generated text")
     parser.add_argument("--set-words", type=int, default=250_000, help="of the sets' texts and templates, with our values")
@@ -235,10 +188,7 @@ def main() -> None:
         np.savez(own, buckets=np.concatenate([t[0] for t in texts]), labels=np.concatenate([t[1] for t in texts]), ends=ends)
     print(f"generated {sum(len(t[1]) for t in texts):,} words, {time.process_time() - start:.0f} s", flush=True)
     if not chosen.no_sets:
-        sets = [
-            [r for r in rows if part_of(r["group"], chosen.folds) != chosen.held]
-            for rows in (presidio(chosen.data), clinical(chosen.data))
-        ]
+        sets = [[r for r in rows if r.part != chosen.held] for rows in (presidio(chosen.data), clinical(chosen.data))]
         source = mixed(of_sets(sets[0], slots), of_sets(sets[1], slots), 0.3, slots.rng)
         texts += gathered(source, looks, chosen.set_words)
     table, follows = learned(texts, chosen.epochs, chosen.seed)

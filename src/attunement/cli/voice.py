@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -42,19 +42,19 @@ def ingest(
 
     Example: `attune voice ingest https://example.org/lecture session.mp3 --out data/voice`
     """
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from attunement.sources.voice.run import ingest as run
 
     settings = load_settings(recipe, overrides or ()).settings
     errors = Console(stderr=True, highlight=False)
     with Progress(console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, TaskID] = {}
 
         def tick(name: str, done: float, total: float) -> None:
-            task = tasks.setdefault(name, None) or bar.add_task(name[:40])
-            tasks[name] = task
-            bar.update(task, completed=done, total=total)
+            if name not in tasks:
+                tasks[name] = bar.add_task(name[:40])
+            bar.update(tasks[name], completed=done, total=total)
 
         report = run(sources, out, settings, i_have_permission=permission, tick=tick, told=lambda line: _print(errors, line))
     if as_json:

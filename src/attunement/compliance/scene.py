@@ -17,9 +17,7 @@ from attunement.config import Settings
 from attunement.errors import UserError
 from attunement.security.accounts import ACTIVE, Account
 from attunement.security.entry import Access
-from attunement.security.permissions import Role
 from attunement.security.vault import Vault
-from attunement.storage.sql import FILE
 
 
 class Outcome(StrEnum):
@@ -66,9 +64,6 @@ class Scene:
     def active_accounts(self) -> list[Account]:
         return [a for a in self.access.accounts.all() if a.status == ACTIVE] if self.access else []
 
-    def administrators(self) -> list[Account]:
-        return [account for account in self.active_accounts() if Role.ADMINISTRATOR in account.roles]
-
     def days_since(self, when: str | float) -> float:
         """Days since a stamp or a number of seconds since 1970."""
         then = datetime.fromisoformat(when) if isinstance(when, str) else datetime.fromtimestamp(when, UTC)
@@ -91,11 +86,6 @@ def opened(
     finally:
         if vault is not None:
             vault.close()
-
-
-def has_store(settings: Settings) -> bool:
-    """Whether there is a store of data at all."""
-    return bool(settings.security.store) or (settings.home.expanduser() / FILE).exists()
 
 
 def passed(evidence: str, **more: Any) -> Finding:

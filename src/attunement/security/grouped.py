@@ -71,7 +71,7 @@ class GroupedWriter:
                 for table, rows in _by_table(jobs):
                     connection.execute(table.insert(), rows)
                 self._log.append(connection, *(entry for job in jobs for entry in job.entries))
-        except Exception as error:
+        except Exception as error:  # of whatever kind: it is the caller's, whose thread raises it again in `write`
             if len(jobs) == 1:
                 jobs[0].error = error
             else:

@@ -57,7 +57,7 @@ def write(made: Sequence[Made], recordings: Sequence[Mapping[str, Any]], folder:
     _write_rows(folder / "recordings.jsonl", recordings)
     _write_rows(folder / "examples.jsonl", _examples(made))
     _write_rows(folder / "profiles.jsonl", profiles)
-    _write_rows(folder / "rejected.jsonl", (checked_row(c) for c in checked if not c.kept))
+    _write_rows(folder / "rejected.jsonl", (to_dict(c) for c in checked if not c.kept))
     write_json(folder / "report.json", report)
     write_text(folder / "report.html", page(made, recordings, report))
     write_text(folder / "source.toml", _BESIDE)
@@ -76,12 +76,6 @@ def _examples(made: Iterable[Made]) -> Iterator[dict[str, Any]]:
         identity = one.transcript.transcript_id
         for example in examples(one.checked, {identity: one.profiles}, {identity: one.patterns}):
             yield to_dict(example)
-
-
-def checked_row(checked: Checked) -> dict[str, Any]:
-    """A pair with its scores and reasons, as plain data."""
-    row: dict[str, Any] = to_dict(checked)
-    return row
 
 
 def report_row(made: Sequence[Made], recordings: Sequence[Mapping[str, Any]], quality: QualityReport) -> dict[str, Any]:
@@ -128,16 +122,8 @@ def _write_dialogue(made: Sequence[Made], folder: Path) -> None:
         by_licence.setdefault(one.transcript.licence, []).append(one)
     for licence, group in by_licence.items():
         name = re.sub(r"[^a-z0-9.]+", "-", licence.casefold()).strip("-") or "unknown"
-        counts = [
-            write_jsonl(folder / name / file, rows)
-            for file, rows in (
-                (SESSIONS, (r for one in group for r in sessions(one))),
-                (TALKS, (r for one in group for r in talks(one))),
-            )
-        ]
-        for count, file in zip(counts, (SESSIONS, TALKS), strict=True):
-            if not count:
-                (folder / name / file).unlink()  # an empty one would count as a file that cannot be read
+        _write_rows(folder / name / SESSIONS, (row for one in group for row in sessions(one)))
+        _write_rows(folder / name / TALKS, (row for one in group for row in talks(one)))
         write_text(folder / name / "source.toml", _source_toml(name, licence))
 
 

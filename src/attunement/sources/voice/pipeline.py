@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from attunement.config import Settings
+from attunement.config import Settings, load_settings
 from attunement.errors import DataError, RecordingError
 from attunement.quality.panel import Judges
 from attunement.records import DialoguePair, PersonalityProfile, QualityReport, Transcript
@@ -39,7 +39,7 @@ class PixelVoicePipeline:
         judges: Judges | None = None,
         i_have_permission: bool = False,
     ) -> None:
-        self.settings = settings or Settings()
+        self.settings = settings or load_settings().settings
         self.folder = folder or self.settings.home.expanduser() / "voice"
         self.failures: list[Failure] = []
         self.left_out: Counter[str] = Counter()

@@ -151,6 +151,20 @@ def test_the_same_sound_is_taken_once(tmp_path: Path, quick: Settings) -> None:
     assert report["recordings"]["kept"] == 1
 
 
+def test_files_of_one_name_in_two_folders_are_two_recordings(tmp_path: Path, quick: Settings) -> None:
+    for folder, said in (("a", CAPTIONS), ("b", CAPTIONS.replace("three", "four"))):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "talk.vtt").write_text(said, encoding="utf-8")
+    report = ingest([str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out", quick)
+    assert report["recordings"]["kept"] == 2
+    assert report["pairs"]["kept"] == 4
+    (tmp_path / "a" / "new.vtt").write_text("not yet", encoding="utf-8")
+    assert ingest([str(tmp_path / "a")], tmp_path / "out", quick)["recordings"]["failed"] == 1
+    (tmp_path / "a" / "new.vtt").write_text(CAPTIONS.replace("three", "five"), encoding="utf-8")
+    again = ingest([str(tmp_path / "a")], tmp_path / "out", quick)["recordings"]
+    assert (again["kept"], again["failed"]) == (3, 0)
+
+
 def test_the_contracts_steps_one_by_one(tmp_path: Path, quick: Settings) -> None:
     path = tmp_path / "interview.vtt"
     path.write_text(CAPTIONS, encoding="utf-8")

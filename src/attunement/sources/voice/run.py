@@ -82,7 +82,7 @@ class _Run:
             yield from self.downloads.fetch([source])
             return
         path = Path(source)
-        for file in _files(path) if path.is_dir() else [path]:
+        for file in _files(path.absolute()) if path.is_dir() else [path.absolute()]:
             try:
                 yield local_captions(file) if file.suffix.casefold() in SUBTITLES else self.downloads.local(file)
             except DataError as error:
@@ -93,7 +93,7 @@ class _Run:
         if isinstance(found, Failure):
             self._fail(found.url or source, found.reason, found.told)
             return
-        name, identity = shown_name(found), transcript_id(found)
+        name, identity = found.url or str(found.path), transcript_id(found)  # two folders may hold files of one name
         twin = next((s for s, row in self.rows.items() if row.get("transcript") == identity and s != name), None)
         if twin is not None:
             self._fail(name, "duplicate", f"{name} holds the same sound as {twin}")
@@ -151,7 +151,7 @@ class _Run:
         roles = ", ".join(row["role"] for row in speakers.values())
         fault = f"; {recording.fault}" if recording.fault else ""
         self.told(
-            f"{name}: {clock(recording.duration_seconds)}, {made.content_type} ({roles}), {made.transcript.engine}, "
+            f"{shown_name(recording)}: {clock(recording.duration_seconds)}, {made.content_type} ({roles}), {made.transcript.engine}, "
             f"{kept:,} pairs, {len(made.checked) - kept:,} rejected{fault}"
         )
 

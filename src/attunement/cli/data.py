@@ -19,6 +19,8 @@ from attunement.records import SHARES
 
 app = typer.Typer(no_args_is_help=True, help="Curate conversations into a training set, with provenance.")
 
+TOLD = ("conversations", "pairs", "personal_data", "processing_success_rate", "splits", "questions", "balance")
+"""Of the quality report, what `--json` prints."""
 DatasetDir = Annotated[Path, typer.Option("--out", help="Folder of the dataset.")]
 
 
@@ -75,22 +77,7 @@ def build(
         seal_dataset(out, encrypt_to)
     report = json.loads((out / "quality_report.json").read_text(encoding="utf-8"))
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    k: report[k]
-                    for k in (
-                        "conversations",
-                        "pairs",
-                        "personal_data",
-                        "processing_success_rate",
-                        "splits",
-                        "questions",
-                        "balance",
-                    )
-                }
-            )
-        )
+        typer.echo(json.dumps({key: report[key] for key in TOLD}))
     else:
         _print_summary(report, out)
     unmet = report["balance"]["mode"] == "enforce" and not report["balance"]["met"]

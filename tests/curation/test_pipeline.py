@@ -462,13 +462,14 @@ def test_the_account_holds_on_real_data(shared: Path, tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 def test_every_real_conversation_is_accounted_for(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All 23,390 records of the real data; what the judges say, which decides nothing that is counted here, is drawn."""
+    """All 23,390 records of the real data; what decides nothing that is counted here is left out: judges are drawn, PHI stays."""
 
     def drawn(_: Any, pairs: Any) -> list[dict[str, Any]]:
         said = {**dict.fromkeys(SCORES, 0.5), **dict.fromkeys(LABELS, "none"), "fit": "fit", "topic": 0, "holds": []}
         return [{**said, "holds": ["drawn"] if pair.pair_id.endswith("00") else []} for pair in pairs]
 
     monkeypatch.setattr("attunement.curation.scoring.judge_pairs", drawn)
+    monkeypatch.setattr("attunement.curation.privacy.Privacy.treat", lambda _, kept: (dict(kept), {}))
     settings = load_settings(overrides=(f"home={tmp_path / 'home'}",)).settings
     DataPipeline(settings, tmp_path / "out").process_datasets([shared / "data"])
     held = list(read_held(tmp_path / "out"))

@@ -47,22 +47,23 @@ def by_capitals(words: Sequence[Word], text: str, lists: Lists) -> Iterator[PHIS
     yield from addresses(words, text, lists)
     at = 0
     while at < len(words):
-        end = _run(words, at) if not shouted else at
+        end = at if shouted or not _capital(words[at]) else _run(words, at)
         if end > at:
             yield from _judged(words, at, end, text, lists)
             at = end
         else:
-            yield from _low(words, at, text, lists)
+            if words[at].text.islower():
+                yield from _low(words, at, text, lists)
             at += 1
 
 
 def addresses(words: Sequence[Word], text: str, lists: Lists) -> Iterator[PHISpan]:
     """Postal addresses of any country: a number, then words with capitals and more numbers, with a street's word, a unit, or two numbers."""
     at = 0
-    while at < len(words):
-        if not (words[at].text.isdigit() and words[at].spaced):
-            at += 1
+    for begin in [i for i, word in enumerate(words) if word.spaced and word.text.isdigit()]:
+        if begin < at:
             continue
+        at = begin
         end = _address(words, at, lists)
         inside = [w for w in words[at:end] if w.text.isalpha() and w.text.lower() not in NOT_NAMES]
         numbers = sum(w.text.isdigit() for w in words[at:end])
@@ -73,8 +74,6 @@ def addresses(words: Sequence[Word], text: str, lists: Lists) -> Iterator[PHISpa
         if rare and long and (street or unit or numbers > 1) and not any(w.text.lower() in MONTHS for w in inside[:1]):
             yield _span("ADDRESS", words[at].start, words[end - 1].end, 0.86 if street or unit else 0.7, text)
             at = end
-        else:
-            at += 1
 
 
 def _address(words: Sequence[Word], at: int, lists: Lists) -> int:
@@ -171,7 +170,7 @@ def _judged(words: Sequence[Word], at: int, end: int, text: str, lists: Lists) -
 
 def _low(words: Sequence[Word], at: int, text: str, lists: Lists) -> Iterator[PHISpan]:
     word = words[at]
-    if not (word.text.islower() and len(word.text) > 2 and word.text.isalpha()):
+    if len(word.text) < 3 or not word.text.isalpha():
         return
     if (first := lists.has(word.text))[5] or word.text in NOT_NAMES:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attunement.security.phi import checks
-from attunement.security.phi.patterns import form
+from attunement.security.phi.patterns import DIGIT, form
 
 MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
@@ -30,6 +30,7 @@ DATES = (
         r"(?<![\w./-])\d{1,2}([./-])\d{1,2}\1(?:\d{4}|\d{2})(?![\w/-]|\.\d)",
         check=checks.day_and_month,
         score=0.95,
+        needs=DIGIT,
     ),
     form(
         "date_iso",
@@ -37,6 +38,7 @@ DATES = (
         r"(?<![\w./-])(?:1[89]|20)\d\d([./-])\d{1,2}\1\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:?\d{2})?)?(?![\w/-]|\.\d)",
         check=checks.day_and_month,
         score=0.97,
+        needs=DIGIT,
     ),
     form(
         "date_month_day",
@@ -58,6 +60,7 @@ DATES = (
         "DATE",
         r"(?<![\w./-])(?:(?:19|20)\d\d[/-](?:0[1-9]|1[0-2])|(?:0?[1-9]|1[0-2])/(?:19|20)\d\d)(?![\w/-])",
         score=0.9,
+        needs=DIGIT,
     ),
     form(
         "date_short",
@@ -65,6 +68,7 @@ DATES = (
         rf"(?i)(?<!\w)(?:on|since|from|until|till|by|before|after|dated?|dob|born|seen|visit|appointment|admitted|discharged|due)(?: on)?:? (?P<value>(?:0?[1-9]|1[0-2])/{DAY})(?![\w/-]|\.\d)",
         "/|-",
         score=0.85,
+        needs=DIGIT,
     ),
     form(
         "date_month",
@@ -101,6 +105,7 @@ DATES = (
         "DATE",
         r"(?<![\w.,/$£€#+-])(?:1[89]\d\d|20[0-4]\d)(?![\w%-]|[.,/]\d| (?:mg|ml|calories|kcal|people|dollars|hours|miles|words|patients)\b)",
         score=0.6,
+        needs=DIGIT,
     ),
 )
 """Dates; years and weekdays without anything more have no Safe Harbor letter."""
@@ -113,7 +118,13 @@ AGES = (
         "old|age",
         score=0.95,
     ),
-    form("age_short", "AGE", r"(?i)(?<![\w.,-])(?P<value>\d{1,3})[ -]?(?:y/?o\b|y\.o\.|yrs? ?old|(?=(?:m|f)\b[ ,]))", score=0.9),
+    form(
+        "age_short",
+        "AGE",
+        r"(?i)(?<![\w.,-])(?P<value>\d{1,3})[ -]?(?:y/?o\b|y\.o\.|yrs? ?old|(?=(?:m|f)\b[ ,]))",
+        score=0.9,
+        needs=DIGIT,
+    ),
     form(
         "age_cue",
         "AGE",
@@ -126,12 +137,14 @@ AGES = (
         "AGE",
         r"(?<!\w)[A-Z][a-z]{1,20}(?:, | \()(?P<value>[1-9]\d|1[01]\d)(?=[,)](?![ ]?\d)(?! (?:19|20)\d\d))",
         score=0.6,
+        needs=DIGIT,
     ),
     form(
         "age_i_am",
         "AGE",
         r"(?i)(?<!\w)(?:i'?m|i am|i was|he is|he's|he was|she is|she's|she was|who is|who's|is now|was only|was just|is only|is just) (?:now |only |just |almost |nearly |about )?(?P<value>\d{1,3})(?=[.,;!?)]? ?(?:$|and|now|years?|female|male|with|so|when|but|single|married|\n|who|this|[A-Z])|[.,;!?)])(?! ?%|[.,:]\d)",
         score=0.7,
+        needs=DIGIT,
     ),
 )
 """Ages; up to 89 they have no Safe Harbor letter."""

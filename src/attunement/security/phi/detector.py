@@ -24,6 +24,10 @@ from attunement.security.phi.words import Lists, split
 PATTERNS: tuple[patterns.Pattern, ...] = (
     *patterns.NET, *patterns.NUMBERS, *patterns.PLACES, *patterns.SEEN, *dates.DATES, *dates.AGES, *people.NAMES,
 )  # fmt: skip
+DIGIT = re.compile(r"\d")
+NUMBER = re.compile(r"(?i)\d|" + patterns.SPELLED)
+WITHOUT_NUMBER = tuple(p for p in PATTERNS if not p.needs)
+WITH_SPELLED = tuple(p for p in PATTERNS if p.needs != patterns.DIGIT)
 SURE = 0.85
 """Patterns with this score or more win over the tagger."""
 MODES = ("report", "redact", "pseudonymise", "block")
@@ -97,7 +101,12 @@ class PHIDetector:
 
     def _together(self, text: str, guessed: tuple[list[PHISpan], list[PHISpan]], more: Iterable[PHISpan]) -> list[PHISpan]:
         lowered = text.lower()
-        found = [span for pattern in PATTERNS for span in pattern.spans(text, lowered)]
+        number = NUMBER.search(text)
+        if number is None:
+            tried = WITHOUT_NUMBER
+        else:
+            tried = PATTERNS if DIGIT.search(text, number.start()) else WITH_SPELLED
+        found = [span for pattern in tried for span in pattern.spans(text, lowered)]
         sure, guesses = [s for s in found if s.score >= SURE], [s for s in found if s.score < SURE]
         tagged, listed = guessed
         surely_listed = [span for span in listed if span.score >= SURE]

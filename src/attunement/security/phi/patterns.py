@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from attunement.security.phi import checks
 from attunement.security.phi.identifiers import PHISpan, letter
 
+DIGIT, NUMBER_SAID = "digit", "number"
+
 
 @dataclass(frozen=True)
 class Pattern:
     """`check` refuses what has the form but not the content. `first`: the expression is tried only on texts that have one of these
-    (in lower case)."""
+    (in lower case). `needs`: only on texts with a digit (`DIGIT`), or with one or a number that is spelled (`NUMBER_SAID`)."""
 
     name: str
     type: str
@@ -26,6 +28,7 @@ class Pattern:
     check: Callable[[str], bool] | None = None
     first: tuple[str, ...] = ()
     score: float = 0.9
+    needs: str = ""
 
     def spans(self, text: str, lowered: str) -> Iterator[PHISpan]:
         """What it finds in `text`; `lowered` is the same in lower case."""
@@ -40,10 +43,16 @@ class Pattern:
 
 
 def form(
-    name: str, kind: str, expression: str, first: str = "", check: Callable[[str], bool] | None = None, score: float = 0.9
+    name: str,
+    kind: str,
+    expression: str,
+    first: str = "",
+    check: Callable[[str], bool] | None = None,
+    score: float = 0.9,
+    needs: str = "",
 ) -> Pattern:
     """A pattern that stands by its form alone; `first` are its cues, with `|` between."""
-    return Pattern(name, kind, re.compile(expression), check, tuple(first.split("|")) if first else (), score)
+    return Pattern(name, kind, re.compile(expression), check, tuple(first.split("|")) if first else (), score, needs)
 
 
 NUMBER = r"(?:\b(?:number|numbers|num|nbr|no|id|ids|code|nr)\b\.?|#)"
@@ -53,10 +62,18 @@ SPACED = rf"{ID}(?: (?=[A-Z0-9]{{0,5}}\d)[A-Z0-9]{{2,6}}\b){{0,5}}"
 SPELLED = r"(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple|dash)[ ,-]{1,2}){3,24}(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)\b"
 
 
-def cued(name: str, kind: str, cues: str, first: str, value: str = rf"(?:{SPACED}|{SPELLED})", score: float = 0.9) -> Pattern:
+def cued(
+    name: str,
+    kind: str,
+    cues: str,
+    first: str,
+    value: str = rf"(?:{SPACED}|{SPELLED})",
+    score: float = 0.9,
+    needs: str = NUMBER_SAID,
+) -> Pattern:
     """A number after one of `cues`, with at most six linking words between them."""
     expression = rf"(?i)(?<![a-z0-9])(?=[a-z])(?:{cues})(?![a-z]){LINK}{{0,6}}+[ \t\n]{{0,3}}+(?P<value>{value})"
-    return Pattern(name, kind, re.compile(expression), None, tuple(first.split("|")), score)
+    return Pattern(name, kind, re.compile(expression), None, tuple(first.split("|")), score, needs)
 
 
 DIALLED = r"(?:\+?\d{1,3}[ .-]?)?(?:\(\d{1,5}\)[ .-]{0,2})?\d{2,5}(?:[ .-]\d{2,5}){1,4}(?:[ ,]{1,2}(?:x|ext\.?|extension)[ .]?\d{1,6}\b|x\d{1,6}\b)?"
@@ -85,7 +102,7 @@ NET = (
         ".",
         score=0.85,
     ),
-    form("ipv4", "IP", r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)", ".", checks.ip, 0.97),
+    form("ipv4", "IP", r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)", ".", checks.ip, 0.97, needs=DIGIT),
     form("ipv6", "IP", r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])", ":", checks.ip, 0.97),
     form("mac", "DEVICE", r"(?<![\w:-])[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}(?![\w:-])", score=0.97),
     cued(
@@ -95,12 +112,13 @@ NET = (
         "twitter|insta|snap|tiktok|facebook|telegram|discord|skype|name|handle",
         r"@\w{2,30}",
         0.85,
+        needs="",
     ),
 )
 """Addresses of the net."""
 
 NUMBERS = (
-    form("ssn", "SSN", r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])", "-", score=0.97),
+    form("ssn", "SSN", r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])", "-", score=0.97, needs=DIGIT),
     cued(
         "ssn_cue",
         "SSN",
@@ -144,6 +162,7 @@ NUMBERS = (
         "plate|tag|vin|vehicle|reg",
         rf"(?:{SPACED}|(?-i:[A-Z]{{2,4}}[ -]?\d{{2,5}}[A-Z]{{0,3}}|\d{{1,4}}[ -]?[A-Z]{{2,4}}(?:[ -]?\d{{1,4}})?))",
         0.93,
+        needs=DIGIT,
     ),
     cued(
         "device",
@@ -152,11 +171,23 @@ NUMBERS = (
         "serial|s/n|sn|imei|udi|device|model|lot|pacemaker|defib|implant|pump|monitor|cgm|cpap|aid|prosth",
         score=0.92,
     ),
-    form("vin", "VEHICLE", r"(?i)(?<![A-Z0-9])(?=[A-Z]{0,12}\d)[A-HJ-NPR-Z0-9]{17}(?![A-Z0-9])", check=checks.vin, score=0.9),
     form(
-        "iban", "ACCOUNT", r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{2,4}){3,8}(?![A-Za-z0-9])", check=checks.iban, score=0.98
+        "vin",
+        "VEHICLE",
+        r"(?i)(?<![A-Z0-9])(?=[A-Z]{0,12}\d)[A-HJ-NPR-Z0-9]{17}(?![A-Z0-9])",
+        check=checks.vin,
+        score=0.9,
+        needs=DIGIT,
     ),
-    form("card", "ACCOUNT", r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])", check=checks.luhn, score=0.95),
+    form(
+        "iban",
+        "ACCOUNT",
+        r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{2,4}){3,8}(?![A-Za-z0-9])",
+        check=checks.iban,
+        score=0.98,
+        needs=DIGIT,
+    ),
+    form("card", "ACCOUNT", r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])", check=checks.luhn, score=0.95, needs=DIGIT),
     cued(
         "fax",
         "FAX",
@@ -178,8 +209,9 @@ NUMBERS = (
         "PHONE",
         r"(?<![\w.-])(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}(?:[ ,]{0,2}(?:x|ext\.?|extension)[ .]?\d{1,6})?(?![\w-])",
         score=0.93,
+        needs=DIGIT,
     ),
-    form("phone_short", "PHONE", r"(?<![\w.-])\d{3}[ -]\d{4}(?![\w-])", score=0.7),
+    form("phone_short", "PHONE", r"(?<![\w.-])\d{3}[ -]\d{4}(?![\w-])", score=0.7, needs=DIGIT),
     form(
         "phone_abroad",
         "PHONE",
@@ -187,6 +219,7 @@ NUMBERS = (
         "+",
         checks.phone,
         0.93,
+        needs=DIGIT,
     ),
     form(
         "phone_groups",
@@ -194,6 +227,7 @@ NUMBERS = (
         r"(?<![\w.+,-])(?:\(0\d{1,4}\)|0\d{1,4})(?:[ .-]\d{2,5}){1,4}(?![\w-])",
         check=checks.phone,
         score=0.8,
+        needs=DIGIT,
     ),
     cued(
         "other_id",
@@ -202,6 +236,7 @@ NUMBERS = (
         "id|number|#|no|ref|rx|code|file|case",
         value=rf"(?:{ID})",
         score=0.86,
+        needs=DIGIT,
     ),
     cued(
         "id",
@@ -210,20 +245,23 @@ NUMBERS = (
         "id",
         value=rf"(?:{SPACED})",
         score=0.75,
+        needs=DIGIT,
     ),
-    form("code", "ID", r"(?<![\w/#-])#?[A-Z]{2,6}-\d{4,10}(?:-\d{1,6})?(?![\w-])", "-", score=0.7),
+    form("code", "ID", r"(?<![\w/#-])#?[A-Z]{2,6}-\d{4,10}(?:-\d{1,6})?(?![\w-])", "-", score=0.7, needs=DIGIT),
     form(
         "phone_pairs",
         "PHONE",
         r"(?<![\w.,+/-])\d{2,4}([ -])\d{2,4}\1\d{2,4}(?:\1\d{2,4}){0,2}(?![\w-]|[.,/]\d)",
         check=checks.phone,
         score=0.66,
+        needs=DIGIT,
     ),
     form(
         "letters_and_digits",
         "ID",
         r"(?<![\w/#.-])(?:[A-Z]{1,5}-?\d{4,12}(?:-?[A-Z0-9]{1,8}){0,2}|\d{2,4}-[A-Z]{2,4}-\d{3,8})(?![\w-])",
         score=0.65,
+        needs=DIGIT,
     ),
     form(
         "spelled",
@@ -232,8 +270,9 @@ NUMBERS = (
         "one|two|three|four|five|six|seven|eight|nine|zero",
         lambda found: len(found.split()) > 6,
         0.8,
+        needs=NUMBER_SAID,
     ),
-    form("long_number", "ID", r"(?<![\w.,/$£€+-])\d{8,20}(?![\w%]|[.,/]\d)", score=0.6),
+    form("long_number", "ID", r"(?<![\w.,/$£€+-])\d{8,20}(?![\w%]|[.,/]\d)", score=0.6, needs=DIGIT),
 )
 """Numbers, by their form or by the word before them."""
 
@@ -255,13 +294,15 @@ PLACES = (
         rf"(?<![\w#-])\d{{1,6}}[A-Za-z]?(?: (?:[NSEW]\.?|[NS][EW]|North|South|East|West))?(?: [A-Z0-9][\w'’.-]{{0,24}}){{1,4}} {STREET}\b\.?(?:,? (?:Apt|Apartment|Suite|Ste|Unit|Floor|#)\.? ?#?\w{{1,6}})?",
         check=None,
         score=0.93,
+        needs=DIGIT,
     ),
-    form("po_box", "ADDRESS", r"(?i)(?<!\w)p\.? ?o\.? ?box \d{1,7}\b", "box", score=0.93),
+    form("po_box", "ADDRESS", r"(?i)(?<!\w)p\.? ?o\.? ?box \d{1,7}\b", "box", score=0.93, needs=DIGIT),
     form(
         "zip",
         "ZIP",
         rf"\b(?:{STATES},?|(?i:zip(?: ?code)?|postcode|postal code)(?: is|:)?) (?P<value>\d{{5}}(?:-\d{{4}})?)(?![\w-])",
         score=0.95,
+        needs=DIGIT,
     ),
     form(
         "zip_cue",
@@ -269,6 +310,7 @@ PLACES = (
         r"(?i)(?<!\w)(?:zip(?: ?code)?|postcode|postal code|plz)(?: is|:)? {0,8}(?P<value>(?=[A-Z]{0,4} ?\d)[A-Z0-9]{3,8}(?:[ -][A-Z0-9]{2,4})?)(?![\w-])",
         "zip|post|plz",
         score=0.93,
+        needs=DIGIT,
     ),
     form(
         "corner",
@@ -277,11 +319,18 @@ PLACES = (
         "the corner of",
         score=0.86,
     ),
-    form("postcode", "ZIP", r"(?<!\w)(?:[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}|[ABCEGHJ-NPRSTVXY]\d[A-Z] \d[A-Z]\d)(?!\w)", score=0.85),
+    form(
+        "postcode",
+        "ZIP",
+        r"(?<!\w)(?:[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}|[ABCEGHJ-NPRSTVXY]\d[A-Z] \d[A-Z]\d)(?!\w)",
+        score=0.85,
+        needs=DIGIT,
+    ),
     form(
         "facility",
         "LOCATION",
         rf"(?<![\w'’.-])(?:(?!{FACILITY}\b)[A-Z][\w'’&-]{{1,24}}\.?(?: (?:of|and|the|for|&))?+(?: the)?+ ){{1,5}}+{FACILITY}\b(?: (?:of|at) [A-Z]\w{{1,24}}(?: [A-Z]\w{{1,24}})?)?(?!['’]s)",
+        "hospi|clinic|health|med |medical|infirmary|rehab|center|school|elementary|university|college|academy|church|shelter",
         score=0.85,
     ),
     form(

@@ -7,8 +7,9 @@ made by `scripts/phi/train.py` (`weights.md` says of what).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ WEIGHTS = Path(__file__).parent / "weights.npz"
 LABELS = ("O", *TYPES)
 REACH = 3
 BUCKETS = 1 << 17
+BATCH = 4096
+"""Words that are tagged together."""
 WORD, SHAPE, PREFIX, SUFFIX, LISTED, GROUP, END = range(len(LOOKS))
 ALONE = (
     *((place, look) for place in range(-REACH, REACH + 1) for look in (WORD, LISTED, GROUP)),
@@ -85,26 +88,46 @@ class Tagger:
 
     def spans(self, texts: Sequence[str], words: Sequence[Sequence[Word]]) -> list[list[PHISpan]]:
         """What it marks in each of `texts`, whose words are `words`."""
-        return [list(self._marked(text, parts)) for text, parts in zip(texts, words, strict=True)]
-
-    def _marked(self, text: str, words: Sequence[Word]) -> Iterable[PHISpan]:
-        if not words:
-            return
-        table, follows = self._weights
-        found = features(self._looks.of(words), np.asarray([w.spaced for w in words], np.uint64))
-        scores = np.empty((len(words), len(LABELS)), np.float32)
-        for at in range(0, len(words), 512):  # what it works on stays small for long texts
-            scores[at : at + 512] = table[found[at : at + 512]].sum(1)
-        scores[:, 1:] += OUTSIDE
-        best = viterbi(scores, follows)
+        out: list[list[PHISpan]] = [[] for _ in texts]
+        order = sorted((i for i, parts in enumerate(words) if parts), key=lambda i: len(words[i]))
         at = 0
-        while at < len(words):
-            kind, end = int(best[at]), at + 1
-            while end < len(words) and best[end] == kind:
-                end += 1
-            if kind and (span := _span(text, words, at, end, LABELS[kind], scores)):
-                yield span
+        while at < len(order):  # texts of about one length together: what NumPy costs a call is paid once for all
+            end, count = at + 1, len(words[order[at]])
+            while end < len(order) and count + len(words[order[end]]) <= BATCH:
+                count, end = count + len(words[order[end]]), end + 1
+            batch = order[at:end]
+            for i, spans in zip(batch, self._marked([texts[i] for i in batch], [words[i] for i in batch]), strict=True):
+                out[i] = spans
             at = end
+        return out
+
+    def _marked(self, texts: Sequence[str], words: Sequence[Sequence[Word]]) -> Iterator[list[PHISpan]]:
+        table, follows = self._weights
+        found = np.concatenate(self._features(words))
+        scores = np.zeros((len(found), len(LABELS)), np.float32)
+        for at in range(0, len(found), 256):  # what is added to stays in the processor's cache
+            part = scores[at : at + 256]
+            for column in found[at : at + 256].T:
+                part += table.take(column, 0)
+        scores[:, 1:] += OUTSIDE
+        each = np.split(scores, np.cumsum([len(parts) for parts in words])[:-1])
+        for text, parts, of_text, best in zip(texts, words, each, viterbi(each, follows), strict=True):
+            ends = (np.flatnonzero(best[1:] != best[:-1]) + 1).tolist()
+            runs = pairwise([0, *ends, len(best)])
+            marked = [_span(text, parts, at, end, LABELS[best[at]], of_text) for at, end in runs if best[at]]
+            yield [span for span in marked if span]
+
+    def _features(self, words: Sequence[Sequence[Word]]) -> list[NDArray[np.int64]]:
+        """`features` of each text, worked out for all at once: `REACH` empty rows keep each from its neighbours."""
+        counts = [len(parts) for parts in words]
+        looks = np.zeros((sum(counts) + REACH * len(counts), len(LOOKS)), np.uint64)
+        spaced = np.zeros(len(looks), np.uint64)
+        starts = list(accumulate((count + REACH for count in counts), initial=0))[:-1]
+        for start, parts in zip(starts, words, strict=True):
+            looks[start : start + len(parts)] = self._looks.of(parts)
+            spaced[start : start + len(parts)] = [word.spaced for word in parts]
+        found = features(looks, spaced)
+        return [found[start : start + count] for start, count in zip(starts, counts, strict=True)]
 
 
 def _span(text: str, words: Sequence[Word], at: int, end: int, kind: str, scores: Floats) -> PHISpan | None:
@@ -125,17 +148,29 @@ def _span(text: str, words: Sequence[Word], at: int, end: int, kind: str, scores
     return PHISpan(start, stop, kind, round(float(chance.mean()), 3), letter(kind, text[start:stop]), "model")
 
 
-def viterbi(scores: Floats, follows: Floats) -> NDArray[np.int64]:
-    """The best sequence of labels for `scores` `[words, labels]`, where `follows[a, b]` is added for label b after a."""
-    count = len(scores)
-    back = np.zeros(scores.shape, np.int64)
-    best = scores[0]
-    for i in range(1, count):
-        paths = best[:, None] + follows
-        back[i] = paths.argmax(0)
-        best = paths.max(0) + scores[i]
-    out = np.empty(count, np.int64)
-    out[-1] = best.argmax()
-    for i in range(count - 1, 0, -1):
-        out[i - 1] = back[i, out[i]]
+def viterbi(scores: Sequence[Floats], follows: Floats) -> list[NDArray[np.int64]]:
+    """The best sequence of labels for each of `scores` `[words, labels]`, where `follows[a, b]` is added for label b after a.
+
+    All go forward together, the longest first: those that have ended fall away from the end.
+    """
+    order = sorted(range(len(scores)), key=lambda i: -len(scores[i]))
+    lengths = np.asarray([len(scores[i]) for i in order])
+    wide = np.zeros((lengths[0], len(order), len(follows)), np.float32)
+    for row, i in enumerate(order):
+        wide[: len(scores[i]), row] = scores[i]
+    going = [int((lengths > at).sum()) for at in range(lengths[0])]
+    back = np.zeros(wide.shape, np.uint8)
+    best = wide[0].copy()
+    for at in range(1, lengths[0]):
+        paths = best[: going[at], :, None] + follows
+        back[at, : going[at]] = paths.argmax(1)
+        best[: going[at]] = paths.max(1) + wide[at, : going[at]]
+    labels = np.zeros((lengths[0], len(order)), np.int64)
+    labels[lengths - 1, np.arange(len(order))] = best.argmax(1)
+    for at in range(lengths[0] - 1, 0, -1):
+        rows = np.arange(going[at])
+        labels[at - 1, rows] = back[at, rows, labels[at, rows]]
+    out: list[NDArray[np.int64]] = [labels[:0, 0]] * len(scores)
+    for row, i in enumerate(order):
+        out[i] = labels[: lengths[row], row]
     return out

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,10 @@ CLUSTERS = 256
 LOOKS = ("word", "shape", "prefix", "suffix", "lists", "group", "end")
 """What there is of a word, in the order of `Looks.of`."""
 KEPT_WORDS = 100_000
+TRUTHS = tuple(tuple(bool(bits >> i & 1) for i in range(6)) for bits in range(1 << 6))
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A word at characters `start` to `end`; `spaced` where white space stands before it."""
 
     start: int
@@ -101,16 +102,24 @@ class Lists:
 
     def bits(self, word: str) -> int:
         """One bit a list, the first ones lowest: whether `word` stands in it."""
-        return self._bits.get(hashed(fold(word)), 0)
+        found = self._met.get(word)
+        if found is None:
+            if len(self._met) > KEPT_WORDS:
+                self._met.clear()
+            found = self._met[word] = self._bits.get(hashed(fold(word)), 0)
+        return found
 
-    def has(self, word: str) -> list[bool]:
+    def has(self, word: str) -> tuple[bool, ...]:
         """One truth value a list."""
-        bits = self.bits(word)
-        return [bool(bits >> i & 1) for i in range(6)]
+        return TRUTHS[self.bits(word)]
 
     def group(self, word: str) -> int:
         """The group of a word in lower case; `CLUSTERS` for words that are no single piece."""
         return self._groups.get(hashed(word), CLUSTERS)
+
+    @cached_property
+    def _met(self) -> dict[str, int]:
+        return {}
 
     @cached_property
     def _bits(self) -> dict[int, int]:

@@ -354,7 +354,17 @@ class ServingSettings(Section):
     )
     max_bias_score: float = Field(0.5, ge=0, le=1, description="A reply that scores higher is held back.")
     messages: Path | None = Field(
-        None, description="TOML file with the reviewed texts and help lines of your country; default: the packaged ones."
+        None, description="TOML file with the service's own reviewed texts; default: the packaged ones."
+    )
+    region: str = Field(
+        "",
+        description="Where those who write are, ISO 3166 (`US`, `US-IL`): whom they can call, what the law asks; empty is not known.",
+    )
+    help_lines: Path | None = Field(None, description="TOML file of help lines by region; default: the packaged one.")
+    jurisdictions: Path | None = Field(None, description="TOML file of what the law asks by place; default: the packaged one.")
+    disclose: bool = Field(
+        True,
+        description="Say in the reply that this is no human: at the start, when asked, and when the law of the place asks for it.",
     )
     max_input_characters: int = Field(20_000, ge=1, description="Longer requests are refused with 422.")
     authentication: Literal["auto", "required", "none"] = Field(

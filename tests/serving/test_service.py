@@ -21,11 +21,14 @@ from attunement.errors import ConfigError, ModelError, ServiceError
 from attunement.records import InferenceRequest
 from attunement.serving.app import create_app
 from attunement.serving.gate import Messages
+from attunement.serving.places import Places
 from attunement.serving.run import listen, running
 from attunement.serving.service import LEAST_SHARE, ROLES, BusyError, DeploymentService, as_messages
 from attunement.storage.sql import Store
 
-SETTINGS = load_settings(None, ["serving.max_new_tokens=24", "serving.max_input_characters=2000"]).settings
+SETTINGS = load_settings(
+    None, ["serving.max_new_tokens=24", "serving.max_input_characters=2000", "serving.disclose=false"]
+).settings
 
 
 @pytest.fixture(scope="module")
@@ -224,11 +227,16 @@ def test_other_errors_are_problems_too(client: httpx.Client) -> None:
 # --- the gate ----------------------------------------------------------------------------------------
 
 
+def filled(texts: list[str]) -> list[str]:
+    return [text.replace("{lines}", Places.load().everywhere) for text in texts]
+
+
 def test_risk_is_answered_by_reviewed_text(client: httpx.Client) -> None:
     answer = ask(client, "I want to kill myself")
     messages = Messages.load(None)
     assert answer.headers["Attunement-Gate"] == "crisis"
-    assert answer.json() == {"response": messages.fill(messages.risk["suicide"].first), "bias_score": 0.0, "confidence": 1.0}
+    texts = filled(messages.risk["suicide"].elevated)
+    assert answer.json() == {"response": texts[0], "bias_score": 0.0, "confidence": 1.0}
     assert "988" in answer.json()["response"] and "{lines}" not in answer.json()["response"]
 
 
@@ -256,8 +264,8 @@ def test_risk_spoken_of_earlier_adds_a_reminder(client: httpx.Client) -> None:
     ],
 )
 def test_each_risk_has_its_text(service: DeploymentService, text: str, risk: str) -> None:
-    messages = service.gate.messages
-    assert service.answer(InferenceRequest([], text))[0].response == messages.fill(messages.risk[risk].first)
+    texts = service.gate.messages.risk[risk]
+    assert service.answer(InferenceRequest([], text))[0].response in filled([texts.elevated[0], texts.imminent[0]])
 
 
 def test_every_reason_has_a_text() -> None:
@@ -306,10 +314,11 @@ def test_pieces_add_up_to_the_reply(service: DeploymentService) -> None:
 def test_own_messages(tmp_path: Path) -> None:
     path = tmp_path / "messages.toml"
     path.write_text(
-        'withheld = "w"\nlines = "Call 144."\nreminder = "r {lines}"\n[risk.all]\nreasons = []\nfirst = "Help: {lines}"\nagain = "a"\n'
+        'withheld = "w"\nreminder = "r {lines}"\ndisclosure = "d"\nasked = "a"\nrefused = "n"\n[risk.all]\nreasons = []\n'
+        'elevated = ["Help: {lines}", "b"]\nimminent = ["Now: {lines}", "c"]\n'
     )
-    service = DeploymentService(load_settings(None, [f"serving.messages={path}"]).settings)
-    assert service.answer(InferenceRequest([], "I want to die"))[0].response == "Help: Call 144."
+    service = DeploymentService(load_settings(None, [f"serving.messages={path}", "serving.region=AT"]).settings)
+    assert service.answer(InferenceRequest([], "I want to die"))[0].response == f"Help: {Places.load().region('AT').told}"
     path.write_text("withheld = 1\n")
     with pytest.raises(ConfigError, match=r"serving\.messages\) cannot be used"):
         Messages.load(path)

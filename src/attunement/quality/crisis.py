@@ -6,8 +6,11 @@ does not undo it (VERA-MH's rubric), and several turns that each fall short of t
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from attunement.quality.panel import Judges
 from attunement.quality.rules import hits, lexicon
@@ -55,7 +58,46 @@ def assess_turns(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]
 
 def risk_states(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]:
     """The risk state after each of a client's turns, oldest first; it never falls within a conversation."""
-    turns = assess_turns(judges, texts)
+    return _states(assess_turns(judges, texts))
+
+
+@dataclass(frozen=True)
+class RiskTrail:
+    """The last turn by itself, the risk state before it, and after it."""
+
+    now: CrisisAssessment
+    before: CrisisAssessment
+    state: CrisisAssessment
+
+
+class TurnMemory:
+    """What turns said by themselves, by hash: a conversation that comes back with one more turn is judged for that turn alone.
+
+    Holds no text. For any number of threads.
+    """
+
+    def __init__(self, most: int = 20_000) -> None:
+        self._known: OrderedDict[bytes, CrisisAssessment] = OrderedDict()
+        self._most, self._lock = most, threading.Lock()
+
+    def trail(self, judges: Judges, texts: Sequence[str]) -> RiskTrail:
+        """Of what a client said, oldest first; at least one text."""
+        keys = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+        with self._lock:
+            found = {key: self._known[key] for key in keys if key in self._known}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        if missing:
+            found |= zip(missing, assess_turns(judges, list(missing.values())), strict=True)
+            with self._lock:
+                self._known.update({key: found[key] for key in missing})
+                while len(self._known) > self._most:
+                    self._known.popitem(last=False)
+        turns = [found[key] for key in keys]
+        states = [CrisisAssessment(), *_states(turns)]
+        return RiskTrail(turns[-1], states[-2], states[-1])
+
+
+def _states(turns: Sequence[CrisisAssessment]) -> list[CrisisAssessment]:
     state, out = CrisisAssessment(), []
     for number, now in enumerate(turns):
         recent = turns[max(0, number + 1 - RECENT_TURNS) : number + 1]

@@ -24,6 +24,7 @@ class QualityValidator:
     def __init__(self, embedder: Embedder | None = None, home: Path | None = None, *, judges: Judges | None = None) -> None:
         self.judges = judges or Judges(embedder, home)
         self.embedder = self.judges.embedder
+        self._turns = crisis.TurnMemory()
 
     def score_semantic_coherence(self, qa_pair: QAPair) -> float:
         """0-1: how probably the answer belongs to question and context."""
@@ -52,6 +53,10 @@ class QualityValidator:
     def assess_crisis(self, texts: Sequence[str]) -> CrisisAssessment:
         """The risk state after all that a client said, oldest first."""
         return crisis.assess_crisis(self.judges, texts)
+
+    def risk_trail(self, texts: Sequence[str]) -> crisis.RiskTrail:
+        """The same with the last turn by itself and the state before it; turns that were judged before are not judged again."""
+        return self._turns.trail(self.judges, texts)
 
     def content_type(self, turns: Sequence[Turn]) -> str:
         """`interview`, `podcast`, `monologue` or `speech`."""

@@ -17,7 +17,8 @@ from attunement.errors import ServiceError
 from attunement.model.chat import SENTENCE_END, encode_example, stream_reply
 from attunement.quality.validator import QualityValidator
 from attunement.records import DeployedModel, GenerationConfig, HealthStatus, InferenceRequest, InferenceResponse
-from attunement.serving.gate import CRISIS, PASSED, REMINDED, WITHHELD, Entry, Messages, SafetyGate
+from attunement.serving.gate import PASSED, REMINDED, WITHHELD, Entry, Messages, SafetyGate
+from attunement.serving.places import Places
 
 ROLES = {"user": "user", "client": "user", "assistant": "assistant", "therapist": "assistant"}
 """How callers may name who spoke, in any case."""
@@ -42,7 +43,9 @@ class DeploymentService:
         self.settings = settings or load_settings().settings
         self.validator = QualityValidator(Embedder(self.settings.embedding), self.settings.home.expanduser())
         serving = self.settings.serving
-        self.gate = SafetyGate(self.validator, Messages.load(serving.messages), serving.max_bias_score)
+        places = Places.load(serving.help_lines, serving.jurisdictions)
+        messages = Messages.load(serving.messages)
+        self.gate = SafetyGate(self.validator, messages, serving.max_bias_score, places, discloses=serving.disclose)
         self.deployed: DeployedModel | None = None
         self._model: Any = None
         self._tokenizer: Any = None
@@ -99,20 +102,23 @@ class DeploymentService:
         Where the whole differs from the pieces (words were held back), it is the whole that counts.
         """
         talk = as_messages(request)
-        entry = self.gate.enter(talk)
+        entry = self.gate.enter(talk, self.settings.serving.region)
         if entry.answer is not None:
             yield entry.answer
-            yield InferenceResponse(entry.answer, 0.0, 1.0), CRISIS
+            yield InferenceResponse(entry.answer, 0.0, 1.0), entry.action
             return
         with self._own_turn() as seconds:
-            yield from self._reply(talk, entry, seconds)
+            if entry.disclosure:
+                yield f"{entry.disclosure}\n\n"
+            yield from self._reply(self.gate.without_own_words(talk), entry, seconds)
 
     def coherence(self, request: InferenceRequest, response: str) -> float:
         """How well the reply fits what was asked, 0-1 (`QualityValidator.score_semantic_coherence`)."""
         from attunement.records import QAPair
 
         talk = as_messages(request)
-        context = [m["content"] for m in talk[:-1]]
+        *said, reply = self.gate.without_own_words([*talk, {"role": "assistant", "content": response}])
+        context, response = [m["content"] for m in said[:-1]], reply["content"]
         return self.validator.score_semantic_coherence(QAPair(talk[-1]["content"], response, context, "", 0.0, {}))
 
     # --- inside -------------------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class DeploymentService:
             yield whole[len(shown) :]
         if entry.reminder:
             yield f"\n\n{entry.reminder}"
-        yield self._scored(talk, whole, entry.reminder), REMINDED if entry.reminder else PASSED
+        yield self._scored(talk, whole, entry), REMINDED if entry.reminder else PASSED
 
     def _generation(self, most_tokens: int | None = None, seconds: float | None = None) -> GenerationConfig:
         serving = self.settings.serving
@@ -176,10 +182,9 @@ class DeploymentService:
         )
 
     def _withheld(self, entry: Entry) -> tuple[InferenceResponse, str]:
-        text = self.gate.messages.withheld
-        return InferenceResponse(f"{text}\n\n{entry.reminder}" if entry.reminder else text, 0.0, 0.0), WITHHELD
+        return InferenceResponse(entry.around(self.gate.messages.withheld), 0.0, 0.0), WITHHELD
 
-    def _scored(self, talk: Sequence[Mapping[str, str]], reply: str, reminder: str | None) -> InferenceResponse:
+    def _scored(self, talk: Sequence[Mapping[str, str]], reply: str, entry: Entry) -> InferenceResponse:
         """`confidence` is the geometric mean of the probabilities that the model gives its own words (a first measure,
 
         not calibrated); reviewed text has 1, text in place of words held back 0. The caller has the model's turn: to wait
@@ -194,7 +199,7 @@ class DeploymentService:
         with torch.no_grad():
             loss = self._model(ids, None, labels).language_loss
         bias = self.validator.detect_bias(reply).bias_score
-        return InferenceResponse(f"{reply}\n\n{reminder}" if reminder else reply, bias, round(math.exp(-float(loss)), 4))
+        return InferenceResponse(entry.around(reply), bias, round(math.exp(-float(loss)), 4))
 
 
 def as_messages(request: InferenceRequest) -> list[dict[str, str]]:

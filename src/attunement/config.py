@@ -360,11 +360,22 @@ class ServingSettings(Section):
         "",
         description="Where those who write are, ISO 3166 (`US`, `US-IL`): whom they can call, what the law asks; empty is not known.",
     )
+    personas: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names that a request may give as its `persona`, each with the instruction that the model gets.",
+    )
     help_lines: Path | None = Field(None, description="TOML file of help lines by region; default: the packaged one.")
     jurisdictions: Path | None = Field(None, description="TOML file of what the law asks by place; default: the packaged one.")
     disclose: bool = Field(
         True,
         description="Say in the reply that this is no human: at the start, when asked, and when the law of the place asks for it.",
+    )
+    alert_webhook: str = Field(
+        "",
+        description="Address (https) that is told of each clinical alert, without words; empty: alerts stand in the service and its log alone.",
+    )
+    alert_secret_variable: str = Field(
+        "ALERT_SECRET", description="Name of the environment variable with the secret that signs what the webhook gets."
     )
     max_input_characters: int = Field(20_000, ge=1, description="Longer requests are refused with 422.")
     authentication: Literal["auto", "required", "none"] = Field(

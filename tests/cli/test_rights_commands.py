@@ -49,7 +49,12 @@ def test_the_life_of_a_record(tmp_path: Path) -> None:
     out, certificate = tmp_path / "c-1.zip", tmp_path / "gone.json"
     assert "no JSON object" in refused("clients", "correct", "c-1", row, given="slept well")
     attune("clients", "correct", "c-1", row, given='{"text": "slept well"}')
-    assert json.loads(attune("clients", "export", "c-1", "--out", out, "--json"))["rows"] == {"accounts": 0, "records": 1}
+    assert json.loads(attune("clients", "export", "c-1", "--out", out, "--json"))["rows"] == {
+        "accounts": 0,
+        "feedback": 0,
+        "records": 1,
+        "reviews": 0,
+    }
     with zipfile.ZipFile(out) as archive:
         assert json.loads(archive.read("records.json"))[0]["before"][0]["text"] == "slept badly"
     assert "must be an id" in refused("clients", "export", "Ann Smith", "--out", tmp_path / "x.zip")
@@ -78,7 +83,9 @@ def test_retention_by_settings(tmp_path: Path) -> None:
     assert "0 records of 0 clients would be deleted, older than 30 days" in attune("retention", "run", "--dry-run", *keep)
     told = attune("retention", "policies", *keep)
     assert "accounts: kept until deleted" in told and "records: 30 days" in told and "audit: 3,000 days at least" in told
-    assert "kinds are audit, accounts, records" in refused("retention", "run", "--set", "security.retention={notes=3}")
+    assert "kinds are audit, accounts, feedback, records, reviews" in refused(
+        "retention", "run", "--set", "security.retention={notes=3}"
+    )
 
 
 def test_training_and_export_are_on_record_where_there_is_a_vault(home: Path, tmp_path: Path, tiny_run: Path) -> None:

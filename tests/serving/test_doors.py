@@ -291,7 +291,7 @@ def test_pages_have_no_script_inside(address: str) -> None:
 
 def test_a_fault_carries_them_too(home: Path) -> None:
     class Failing(DeploymentService):
-        def answer(self, request: Any) -> Any:
+        def stream(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("SECRET")
 
     with listen("127.0.0.1", 0) as socket, running(create_app(Failing(settings_for(home))), socket):

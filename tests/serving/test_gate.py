@@ -6,6 +6,7 @@ import itertools
 import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,12 @@ def test_a_conversation_is_judged_for_its_new_turn_alone(gate: SafetyGate, monke
     before = gate.enter(talk(*long, "I feel sad."))
     judged: list[int] = []
     judge = gate._validator.judges.judge
-    monkeypatch.setattr(gate._validator.judges, "judge", lambda name, items: judged.append(len(items)) or judge(name, items))
+
+    def counted(name: str, items: Any) -> Any:
+        judged.append(len(items))
+        return judge(name, items)
+
+    monkeypatch.setattr(gate._validator.judges, "judge", counted)
     again = gate.enter(talk(*long, "I feel sad.", "Tell me more.", "I went home."))
     assert judged == [1, 1] and again.state == before.state
     assert gate._validator.risk_trail(["I feel sad.", "I want to die"]).state == gate._validator.assess_crisis(

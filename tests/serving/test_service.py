@@ -23,7 +23,7 @@ from attunement.serving.app import create_app
 from attunement.serving.gate import Messages
 from attunement.serving.places import Places
 from attunement.serving.run import listen, running
-from attunement.serving.service import LEAST_SHARE, ROLES, BusyError, DeploymentService, as_messages
+from attunement.serving.service import LEAST_SHARE, ROLES, Answer, BusyError, DeploymentService, as_messages
 from attunement.storage.sql import Store
 
 SETTINGS = load_settings(
@@ -57,7 +57,7 @@ def client(service: DeploymentService) -> Iterator[httpx.Client]:
 class Failing(DeploymentService):
     """A service with a bug."""
 
-    def answer(self, request: InferenceRequest) -> Any:
+    def stream(self, request: InferenceRequest, **_: Any) -> Any:
         raise RuntimeError(request.user_input)
 
 
@@ -71,7 +71,9 @@ def ask(client: httpx.Client, text: str, context: list[Any] | None = None) -> ht
 def test_a_reply_has_exactly_the_contracts_fields(client: httpx.Client) -> None:
     answer = ask(client, "I feel sad since winter.")
     assert answer.status_code == 200
-    assert set(answer.json()) == {"response", "bias_score", "confidence"}
+    contract, ours = {"response", "bias_score", "confidence"}, {"safety", "model_version", "request_id", "latency_ms"}
+    assert set(answer.json()) == contract | ours and answer.json()["request_id"] == answer.headers["X-Request-ID"]
+    assert answer.json()["safety"] == {"crisis_level": "none", "action": "passed", "flags": [], "review_id": ""}
     assert "That sounds hard." in answer.json()["response"]
     assert 0 <= answer.json()["bias_score"] <= 1 and 0.2 < answer.json()["confidence"] < 1
     assert answer.headers["Attunement-Gate"] == "passed" and answer.headers["Cache-Control"] == "no-store"
@@ -98,7 +100,9 @@ def test_the_interactive_page_needs_nothing_from_elsewhere(client: httpx.Client)
     assert all(client.get(a).status_code == 200 for a in assets)
     assert client.get("/").headers["Location"] == "/docs"
     paths = set(client.get("/openapi.json").json()["paths"])
-    assert {p for p in paths if not p.startswith("/api/v1/auth/")} == {"/api/v1/inference", "/api/v1/health"}
+    people, health = {"feedback", "reviews", "alerts"}, {"health", "health/live", "health/ready"}
+    ours = {f"/api/v1/{name}" for name in {"inference", *people, *health}} | {"/metrics", "/v1/models", "/v1/chat/completions"}
+    assert {p for p in paths if not p.startswith("/api/v1/auth/")} == ours
 
 
 @pytest.mark.parametrize("role", [*ROLES, "User", "USER", "Assistant", " Therapist "])
@@ -123,11 +127,11 @@ FORMS = "conversation_context[1] must be text, or an object with role and conten
         ({"user_input": "\ud800"}, "user_input holds half a character (an unpaired surrogate)"),
         (
             {"user_input": "hi", "extra": "SECRET"},
-            "extra is not known: the fields are conversation_context and user_input",
+            "extra is not known: the fields are conversation_context, user_input, client_id, session_id, region, persona and stream",
         ),
         (
             {"user_input": "hi", "SECRET\nsaid": 1},
-            "(no name) is not known: the fields are conversation_context and user_input",
+            "(no name) is not known: the fields are conversation_context, user_input, client_id, session_id, region, persona and stream",
         ),
         ({"user_input": "hi", "conversation_context": "SECRET"}, "conversation_context must be a list"),
         ({"user_input": "hi", "conversation_context": ["a", 5]}, FORMS),
@@ -236,7 +240,9 @@ def test_risk_is_answered_by_reviewed_text(client: httpx.Client) -> None:
     messages = Messages.load(None)
     assert answer.headers["Attunement-Gate"] == "crisis"
     texts = filled(messages.risk["suicide"].elevated)
-    assert answer.json() == {"response": texts[0], "bias_score": 0.0, "confidence": 1.0}
+    told = answer.json()
+    assert (told["response"], told["bias_score"], told["confidence"]) == (texts[0], 0.0, 1.0)
+    assert told["safety"]["crisis_level"] == "elevated" and "suicidal_ideation" in told["safety"]["flags"]
     assert "988" in answer.json()["response"] and "{lines}" not in answer.json()["response"]
 
 
@@ -265,7 +271,7 @@ def test_risk_spoken_of_earlier_adds_a_reminder(client: httpx.Client) -> None:
 )
 def test_each_risk_has_its_text(service: DeploymentService, text: str, risk: str) -> None:
     texts = service.gate.messages.risk[risk]
-    assert service.answer(InferenceRequest([], text))[0].response in filled([texts.elevated[0], texts.imminent[0]])
+    assert service.predict(InferenceRequest([], text)).response in filled([texts.elevated[0], texts.imminent[0]])
 
 
 def test_every_reason_has_a_text() -> None:
@@ -299,16 +305,34 @@ def test_words_that_must_not_be_said_are_held_back(
     service = DeploymentService(SETTINGS)
     service.load_model(tiny_run)
     monkeypatch.setattr("attunement.serving.service.stream_reply", lambda *a: (piece for piece in Saying(words)()))
-    *pieces, (answer, gate) = list(service.stream(InferenceRequest([], "I feel sad.")))
-    assert pieces == shown
-    assert gate == "withheld" and answer.response == service.gate.messages.withheld and answer.confidence == 0
-    *_, (answer, gate) = list(service.stream(InferenceRequest(["I want to die", "Please call."], "I feel sad.")))
-    assert gate == "withheld" and "988" in answer.response
+    *pieces, answer = list(service.stream(InferenceRequest([], "I feel sad.")))
+    assert pieces == shown and isinstance(answer, Answer)
+    assert (
+        answer.action == "withheld" and answer.reply.response == service.gate.messages.withheld and answer.reply.confidence == 0
+    )
+    assert answer.flags and words.startswith(answer.withheld.strip()) and answer.regenerated == (not shown)
+    again = service.answer(InferenceRequest(["I want to die", "Please call."], "I feel sad."))
+    assert again.action == "withheld" and "988" in again.reply.response
+
+
+def test_a_reply_that_must_not_be_shown_is_generated_once_more(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = DeploymentService(SETTINGS)
+    service.load_model(tiny_run)
+    replies, heat = iter(["You should stop taking your medication.", "That sounds hard."]), []
+
+    def saying(_: Any, __: Any, ___: Any, how: Any) -> Iterator[str]:
+        heat.append(how.temperature)
+        yield from Saying(next(replies))()
+
+    monkeypatch.setattr("attunement.serving.service.stream_reply", saying)
+    answer = service.answer(InferenceRequest([], "I feel sad."))
+    assert answer.action == "passed" and answer.reply.response == "That sounds hard." and answer.regenerated and answer.flags
+    assert heat == [0.7, pytest.approx(0.28)] and set(answer.steps) == {"gate", "generate", "check"}
 
 
 def test_pieces_add_up_to_the_reply(service: DeploymentService) -> None:
-    *pieces, (answer, gate) = list(service.stream(InferenceRequest([], "I feel tired since Monday.")))
-    assert gate == "passed" and "".join(pieces) == answer.response
+    *pieces, answer = list(service.stream(InferenceRequest([], "I feel tired since Monday.")))
+    assert isinstance(answer, Answer) and answer.action == "passed" and "".join(map(str, pieces)) == answer.reply.response
 
 
 def test_own_messages(tmp_path: Path) -> None:
@@ -318,7 +342,7 @@ def test_own_messages(tmp_path: Path) -> None:
         'elevated = ["Help: {lines}", "b"]\nimminent = ["Now: {lines}", "c"]\n'
     )
     service = DeploymentService(load_settings(None, [f"serving.messages={path}", "serving.region=AT"]).settings)
-    assert service.answer(InferenceRequest([], "I want to die"))[0].response == f"Help: {Places.load().region('AT').told}"
+    assert service.predict(InferenceRequest([], "I want to die")).response == f"Help: {Places.load().region('AT').told}"
     path.write_text("withheld = 1\n")
     with pytest.raises(ConfigError, match=r"serving\.messages\) cannot be used"):
         Messages.load(path)

@@ -66,7 +66,7 @@ def _say(service: Any, talk: list[dict[str, str]], said: str, console: Console, 
             pieces += part
             if not as_json:
                 console.print(part, end="", soft_wrap=True, markup=False)
-    answer, gate = part
+    answer, gate = part.reply, part.action
     scores = {
         "bias_score": answer.bias_score,
         "confidence": answer.confidence,

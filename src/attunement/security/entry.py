@@ -18,10 +18,11 @@ from attunement.security.acting import REFUSED, Act
 from attunement.security.api_keys import ApiKeys
 from attunement.security.audit import AuditLog, Entry
 from attunement.security.clock import Clock, utc_now
+from attunement.security.fields import FieldCipher
 from attunement.security.oidc import OpenIdConnect
 from attunement.security.permissions import MUST_CONFIRM, Principal, Role, allowed
 from attunement.security.sessions import Session, Sessions
-from attunement.security.totp import Cipher, SecondFactors
+from attunement.security.totp import SecondFactors
 from attunement.security.vault import Vault
 from attunement.storage.sql import Store, metadata
 
@@ -31,8 +32,8 @@ CALLBACK = "/api/v1/auth/oidc/callback"
 class Access:
     """Everything that says who somebody is."""
 
-    def __init__(self, audit: AuditLog, cipher: Cipher, settings: Settings, clock: Clock = utc_now) -> None:
-        self.settings, self.audit = settings.access, audit
+    def __init__(self, audit: AuditLog, cipher: FieldCipher, settings: Settings, clock: Clock = utc_now) -> None:
+        self.settings, self.audit, self.cipher = settings.access, audit, cipher
         self.accounts = Accounts(audit, settings.access, clock)
         self.sessions = Sessions(audit, settings.access, clock)
         self.factors = SecondFactors(audit, cipher, clock)

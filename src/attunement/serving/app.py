@@ -6,87 +6,30 @@ Every route passes the door (`guard.py`) and names its action.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from attunement import __version__
 from attunement.errors import AccessError, DataError, ServiceError
-from attunement.records import InferenceRequest
-from attunement.serving import docs_page, signing_in
+from attunement.security.entry import Access
+from attunement.serving import docs_page, inference, openai_api, queue_routes, signing_in
+from attunement.serving.exchange import Exchanges
+from attunement.serving.feedback import Feedback
 from attunement.serving.frame import Frame, frame
 from attunement.serving.guard import FORGERY_HEADER, Guard, GuardedRoute, check_routes, needs
-from attunement.serving.problems import TEXT, TURN, explain, problem, refusal, responses
+from attunement.serving.metrics import Metrics
+from attunement.serving.problems import explain, for_openai, problem, refusal, responses
+from attunement.serving.reviews import ClinicalReviews
 from attunement.serving.service import BusyError, DeploymentService
 
-GATE_HEADER = "Attunement-Gate"
-"""What the gate did with the reply: passed, crisis, reminded or withheld."""
-MOST_TURNS = 400
-Text = Annotated[str, StringConstraints(max_length=100_000)]
-
-
-class TurnIn(BaseModel):
-    """One turn of the talk so far."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Annotated[
-        Literal["user", "client", "assistant", "therapist"],
-        BeforeValidator(lambda value: value.strip().casefold() if isinstance(value, str) else value),
-    ] = Field(description="Who spoke, in any case.")
-    content: Text = Field(description="What was said.")
-
-
-def _one_of_two(schema: dict[str, Any]) -> None:
-    """The forms of an item exclude each other by their JSON type: `anyOf` says so in words that more readers know."""
-    schema["items"]["anyOf"] = schema["items"].pop("oneOf")
-
-
-class InferenceIn(BaseModel):
-    """What the person said now, after what was said before."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "conversation_context": ["I can't sleep lately.", "What goes through your mind at night?"],
-                    "user_input": "Mostly work. I keep going over things I should have done.",
-                }
-            ]
-        },
-    )
-
-    conversation_context: list[
-        Annotated[
-            Annotated[Text, Tag(TEXT)] | Annotated[TurnIn, Tag(TURN)],
-            Discriminator(lambda item: TEXT if isinstance(item, str) else TURN),  # a fault is told of the form that was meant
-        ]
-    ] = Field(
-        default_factory=list,
-        max_length=MOST_TURNS,
-        json_schema_extra=_one_of_two,
-        description="The talk so far, oldest first: texts (the client's first, then in turn) or objects with role "
-        "(user or client, assistant or therapist, in any case) and content.",
-    )
-    user_input: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100_000)] = Field(
-        description="What the client says now."
-    )
-
-
-class InferenceOut(BaseModel):
-    """The reply and its scores."""
-
-    response: str = Field(description="What to say to the client.")
-    bias_score: float = Field(ge=0, le=1, description="What the reply says about groups of people: 0 is nothing found.")
-    confidence: float = Field(
-        ge=0, le=1, description="Mean probability of the reply's words; 1 for reviewed text, 0 where words were held back."
-    )
+Handler = Callable[[Request, Any], JSONResponse]
 
 
 class HealthOut(BaseModel):
@@ -97,24 +40,30 @@ class HealthOut(BaseModel):
     uptime: str = Field(description="Days and hours:minutes:seconds since the start.")
 
 
+class AliveOut(BaseModel):
+    """The process."""
+
+    alive: bool = Field(description="Always true.")
+
+
+class ReadyOut(BaseModel):
+    """What is there."""
+
+    ready: bool = Field(description="Whether requests should come here.")
+    model: bool = Field(description="Whether a model is loaded.")
+    store: bool = Field(description="Whether the store answers; true where nothing is kept.")
+
+
 _FAILED = {500: "A fault of the service; its log says where"}
-_INFERENCE = responses(
-    {
-        400: "The body cannot be read: not UTF-8, or nested too deeply",
-        411: "The request does not tell its length",
-        413: "The request is too long",
-        422: "The request is not as described",
-        503: "Without a model, or busy: ask again after the seconds in the header `Retry-After`",
-        **_FAILED,
-    }
-)
+_READY = {**responses(_FAILED), 503: {"model": ReadyOut, "description": "Not ready"}}
 _HEALTH = {**responses(_FAILED), 503: {"model": HealthOut, "description": "Unhealthy"}}
 
 
-def create_app(service: DeploymentService, guard: Guard | None = None) -> FastAPI:
+def create_app(service: DeploymentService, guard: Guard | None = None, exchanges: Exchanges | None = None) -> FastAPI:
     """The application over `service`; its interactive page is `/docs`, with no part from elsewhere.
 
-    Without a `guard` nobody is asked who they are, and only calls to this machine are answered (see docs/access.md).
+    Without a `guard` nobody is asked who they are, and only calls to this machine are answered (see docs/access.md). Without `exchanges`
+    they are made over the guard's store; nothing is kept where there is none.
     """
     app = FastAPI(
         title="Attunement",
@@ -125,10 +74,16 @@ def create_app(service: DeploymentService, guard: Guard | None = None) -> FastAP
         redoc_url=None,
     )
     app.router.route_class = GuardedRoute
-    app.state.guard = guard or Guard(service.settings, None)
+    app.state.guard = guard = guard or Guard(service.settings, None)
+    access = guard.access
+    if exchanges is None:
+        exchanges = Exchanges(service, Metrics(), ClinicalReviews(access.audit, access.cipher) if access else None)
     limit = service.settings.serving.max_input_characters
     app.add_middleware(Frame, most_bytes=8 * limit, told_characters=limit)  # 4 bytes a character, and JSON's escapes
-    _add_contract(app, service, limit)
+    inference.add_routes(app, exchanges, limit)
+    openai_api.add_routes(app, exchanges, limit)
+    queue_routes.add_routes(app, exchanges, Feedback(access.audit, access.cipher) if access else None)
+    _add_health(app, service)
     signing_in.add_routes(app)
     docs_page.add_routes(app)
     _add_problems(app, retry_seconds=math.ceil(service.settings.serving.deadline_seconds))
@@ -154,19 +109,7 @@ def _described(app: FastAPI, guard: Guard) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _add_contract(app: FastAPI, service: DeploymentService, limit: int) -> None:
-    @app.post("/api/v1/inference", response_model=InferenceOut, responses=_INFERENCE)
-    @needs("inference:create")
-    async def inference(body: InferenceIn, response: Response) -> dict[str, Any]:
-        """Reply to what a client says. The header `Attunement-Gate` tells what the safety gate did:
-        passed, crisis (reviewed text answers a risk), reminded (help lines were added) or withheld."""
-        turns = [t if isinstance(t, str) else t.model_dump() for t in body.conversation_context]
-        if sum(len(t) if isinstance(t, str) else len(t["content"]) for t in turns) + len(body.user_input) > limit:
-            raise HTTPException(422, f"conversation_context and user_input hold more than {limit:,} characters: send fewer turns")
-        answer, gate = await run_in_threadpool(service.answer, InferenceRequest(turns, body.user_input))
-        response.headers[GATE_HEADER] = gate
-        return {"response": answer.response, "bias_score": answer.bias_score, "confidence": answer.confidence}
-
+def _add_health(app: FastAPI, service: DeploymentService) -> None:
     @app.get("/api/v1/health", response_model=HealthOut, responses=_HEALTH)
     @needs("health:read")
     async def health(response: Response) -> dict[str, str]:
@@ -175,39 +118,75 @@ def _add_contract(app: FastAPI, service: DeploymentService, limit: int) -> None:
         response.status_code = 503 if state.status == "unhealthy" else 200
         return {"status": state.status, "model_version": state.model_version, "uptime": state.uptime}
 
+    @app.get("/api/v1/health/live", response_model=AliveOut, responses=responses(_FAILED))
+    @needs("health:read")
+    async def live() -> dict[str, bool]:
+        """Whether the process answers at all: restart it where it does not."""
+        return {"alive": True}
+
+    @app.get("/api/v1/health/ready", response_model=ReadyOut, responses=_READY)
+    @needs("health:read")
+    async def ready(request: Request, response: Response) -> dict[str, bool]:
+        """Whether requests should come here: with a model, and a store that answers where there is one."""
+        access = request.app.state.guard.access
+        store = access is None or await run_in_threadpool(_answers, access)
+        state = {"model": service.deployed is not None, "store": store}
+        response.status_code = 200 if all(state.values()) else 503
+        return {**state, "ready": all(state.values())}
+
     @app.get("/", include_in_schema=False)
     @needs("docs:read")
     async def root() -> Response:
         return Response(status_code=307, headers={"Location": "/docs"})
 
 
+def _answers(access: Access) -> bool:
+    try:
+        with access.audit.store.snapshot() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except DataError:
+        return False
+    return True
+
+
 def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    def handles(kind: type[Exception]) -> Callable[[Handler], Handler]:
+        def enter(handler: Handler) -> Handler:
+            async def shaped(request: Request, error: Any) -> JSONResponse:
+                told = handler(request, error)
+                return for_openai(told) if request.url.path.startswith("/v1/") else told
+
+            app.add_exception_handler(kind, shaped)
+            return handler
+
+        return enter
+
+    @handles(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return problem(422, explain(error.errors(), *_fields(request)))
 
-    @app.exception_handler(AccessError)
-    async def not_let_in(_: Request, error: AccessError) -> JSONResponse:
+    @handles(AccessError)
+    def not_let_in(_: Request, error: AccessError) -> JSONResponse:
         return refusal(error)
 
-    @app.exception_handler(DataError)
-    async def unusable(_: Request, error: DataError) -> JSONResponse:
+    @handles(DataError)
+    def unusable(_: Request, error: DataError) -> JSONResponse:
         return problem(422, str(error))
 
-    @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+    @handles(HTTPException)
+    def refused(_: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 400:  # the framework's, for what its JSON reader gives up on
             return problem(400, "the body cannot be read: send JSON in UTF-8, not deeply nested")
         return problem(error.status_code, str(error.detail), error.headers)
 
-    @app.exception_handler(ServiceError)
-    async def unable(_: Request, error: ServiceError) -> JSONResponse:
+    @handles(ServiceError)
+    def unable(_: Request, error: ServiceError) -> JSONResponse:
         if isinstance(error, BusyError):
             return problem(503, str(error), {"Retry-After": str(retry_seconds)})
         return problem(503 if "no model" in str(error) else 422, str(error))
 
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> JSONResponse:
+    @handles(Exception)
+    def broken(request: Request, error: Exception) -> JSONResponse:
         return problem(500, f"the service failed ({type(error).__name__}); its log says where", frame(request))
 
 

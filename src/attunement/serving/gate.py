@@ -75,13 +75,14 @@ class Messages(BaseModel):
 @dataclass(frozen=True)
 class Entry:
     """What the gate says to a request: `answer` is its own, if it answers (`action` says why); `reminder` ends a generated reply,
-    `disclosure` stands before it. `state` is the risk after all that the person said."""
+    `disclosure` stands before it. `state` is the risk after all that the person said, `now` the level of what was said last."""
 
     answer: str | None = None
     action: str = PASSED
     reminder: str | None = None
     disclosure: str | None = None
     state: CrisisAssessment = field(default_factory=CrisisAssessment)
+    now: str = "none"
     reasons: Sequence[str] = ()
 
     def around(self, reply: str) -> str:
@@ -151,18 +152,26 @@ class SafetyGate:
         disclosure = self._disclosure(talk, said_by_client[-1], law.disclose.asked, told)
         if now.level in HIGH or adds_up:
             reasons = tuple(dict.fromkeys([*now.reasons, *([ACCUMULATES] if adds_up else [])]))
-            return Entry(self._answer(reasons, now, talk, region), CRISIS, state=state, reasons=reasons)
+            level = now.level if now.level in HIGH else HIGH[0]
+            return Entry(self._answer(reasons, now, talk, region), CRISIS, state=state, now=level, reasons=reasons)
         if law.mode == "refused":
-            return Entry(self.fill(self.messages.refused, region), REFUSED, state=state, reasons=("jurisdiction",))
+            refused = self.fill(self.messages.refused, region)
+            return Entry(refused, REFUSED, state=state, now=now.level, reasons=("jurisdiction",))
         reminder = self.fill(self.messages.reminder, region) if state.level in HIGH else None
         if state.level == "possible" and now.level == "possible":
             reminder = self.fill(self.messages.possible, region)
-        return Entry(reminder=reminder, disclosure=disclosure, state=state, reasons=state.reasons)
+        return Entry(reminder=reminder, disclosure=disclosure, state=state, now=now.level, reasons=state.reasons)
 
     def admits(self, reply: str, talk: Sequence[Mapping[str, str]]) -> bool:
         """Whether a reply to `talk`, or what there is of it yet, may be shown."""
+        return not self.faults(reply, talk)
+
+    def faults(self, reply: str, talk: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+        """Why a reply to `talk`, or what there is of it yet, must not be shown, as codes; none when it may."""
         verdict = self._validator.validate_therapeutic_appropriateness(reply, [m["content"] for m in talk[-2:]])
-        return verdict.appropriate and self._validator.detect_bias(reply).bias_score <= self._max_bias
+        biased = self._validator.detect_bias(reply).bias_score > self._max_bias
+        found = () if verdict.appropriate else (tuple(verdict.reasons) or ("unsafe",))
+        return (*found, *(("bias",) if biased else ()))
 
     def _answer(self, reasons: Sequence[str], now: CrisisAssessment, talk: Sequence[Mapping[str, str]], region: str) -> str:
         """The text for a risk that comes next: the one after that which was said last, from the beginning where that was another."""

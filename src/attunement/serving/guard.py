@@ -124,6 +124,12 @@ class Guard:
             await run_in_threadpool(self._refuse, request, caller, action, decision.reason)
         return caller
 
+    def check(self, request: Request, caller: Caller, action: str, client: str) -> None:
+        """Whether the caller may do `action` to the data of a client whom the body names. Raises `AccessError`, on record."""
+        decision = allowed(caller.principal, action, client)
+        if not decision:
+            self._refuse(request, caller, action, decision.reason, client)
+
     def _identify(self, request: Request, act: Act) -> Caller:
         assert self.access is not None
         shown, cookie = request.headers.get("authorization", ""), request.cookies.get(self.cookie, "")
@@ -139,23 +145,23 @@ class Guard:
             return Caller(principal, Act(principal.id, act.request, act.address), session, cookie)
         return Caller(ANONYMOUS, act)
 
-    def _refuse(self, request: Request, caller: Caller, action: str, reason: str) -> None:
+    def _refuse(self, request: Request, caller: Caller, action: str, reason: str, client: str = "") -> None:
         if caller.principal is ANONYMOUS:
             raise AccessError("anonymous", "sign in, or send an API key:  Authorization: Bearer attn_...")
         if caller.principal is VISITOR:
             raise AccessError(
                 "not_allowed", f"this service asks nobody to sign in (serving.authentication), and nobody may do {action}"
             )
-        self._record(request, caller, action)
+        self._record(request, caller, action, client)
         told = {
             "second_factor": "show your second factor first (POST /api/v1/auth/totp)",
             "password": "choose a password of your own first (POST /api/v1/auth/password)",
         }
         raise AccessError("not_allowed", told.get(reason, f"you may not do {action}"))
 
-    def _record(self, request: Request, caller: Caller, action: str) -> None:
+    def _record(self, request: Request, caller: Caller, action: str, client: str = "") -> None:
         if self.access is not None and caller.principal is not ANONYMOUS:
-            client = request.path_params.get("client_id", "")
+            client = client or request.path_params.get("client_id", "")
             self.access.refuse(caller.principal.id, action, caller.act, client if ID.fullmatch(client) else "")
 
     def _forgery(self, request: Request, caller: Caller) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,15 @@ def responses(described: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     content = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
     return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
+
+
+def for_openai(told: JSONResponse) -> JSONResponse:
+    """A problem with OpenAI's `error` in it, which its clients read; RFC 9457 allows members of one's own."""
+    content = json.loads(bytes(told.body))
+    kind = "invalid_request_error" if told.status_code < 500 else "server_error"
+    content["error"] = {"message": content["detail"], "type": kind, "param": None, "code": None}
+    headers = {name: value for name, value in told.headers.items() if name not in ("content-length", "content-type")}
+    return JSONResponse(content, told.status_code, headers, media_type=MEDIA_TYPE)
 
 
 _STATUS = {"anonymous": 401, "credentials": 401, "wait": 429, "rate": 429, "enrolled": 409}

@@ -6,8 +6,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,38 @@ Of the default 1.8 s that is 0.6 s, about 50 tokens of the packaged base on two 
 """
 MOST_WAITING = 16
 """More would wait in vain, and take the server's 40 threads from those whom the gate answers at once."""
+COOLER = 0.4
+"""Of the temperature, for the second try after a reply that must not be shown."""
 _LOG = logging.getLogger(__name__)
 
 
 class BusyError(ServiceError):
     """The model is not free in time for a reply worth reading: the queue is full or took too much of the deadline."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, and what the gate did (`action`, of `attunement.serving.gate`).
+
+    `steps` are seconds: gate, generate, check. `flags` say why words were held back; `withheld` are these words, for a reviewer.
+    """
+
+    reply: InferenceResponse
+    action: str
+    entry: Entry
+    steps: Mapping[str, float] = field(default_factory=dict)
+    flags: Sequence[str] = ()
+    withheld: str = field(default="", repr=False)
+    regenerated: bool = False
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What a try said, what of it was shown, and why not the rest."""
+
+    said: str
+    shown: str
+    faults: Sequence[str]
 
 
 class DeploymentService:
@@ -78,39 +106,59 @@ class DeploymentService:
 
         Raises `ServiceError` for an empty request or without a model, `BusyError` when its turn does not come in time.
         """
-        return self.answer(request)[0]
+        return self.answer(request).reply
 
     def health_check(self) -> HealthStatus:
         """`healthy` with a model, `unhealthy` without."""
         up = int(time.monotonic() - self._started)
         days, rest = divmod(up, 86_400)
         clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
-        version = self.deployed.model_version if self.deployed else "none"
-        return HealthStatus("healthy" if self.deployed else "unhealthy", version, f"{days}d {clock}")
+        return HealthStatus("healthy" if self.deployed else "unhealthy", self.version, f"{days}d {clock}")
+
+    @property
+    def version(self) -> str:
+        """Of the model that is served; `none` without one."""
+        return self.deployed.model_version if self.deployed else "none"
+
+    def count_tokens(self, text: str) -> int:
+        """Of the served model's tokeniser; 0 without a model."""
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if self._tokenizer else 0
 
     # --- the same, in pieces ------------------------------------------------------------------------
 
-    def answer(self, request: InferenceRequest) -> tuple[InferenceResponse, str]:
-        """`predict`, and what the gate did (`attunement.serving.gate`)."""
+    def answer(self, request: InferenceRequest) -> Answer:
+        """`predict`, and what the gate did."""
         *_, last = self.stream(request)
-        assert not isinstance(last, str)
+        assert isinstance(last, Answer)
         return last
 
-    def stream(self, request: InferenceRequest) -> Iterator[str | tuple[InferenceResponse, str]]:
+    def stream(
+        self,
+        request: InferenceRequest,
+        *,
+        region: str | None = None,
+        told: bool | None = None,
+        before: Sequence[Mapping[str, str]] = (),
+        persona: str = "",
+    ) -> Iterator[str | Answer]:
         """The reply sentence by sentence, each judged before it is given; then the whole with what the gate did.
 
-        Where the whole differs from the pieces (words were held back), it is the whole that counts.
+        Where the whole differs from the pieces (words were held back), it is the whole that counts. `region` (ISO 3166) and `told` are
+        as `SafetyGate.enter` has them; `before` are messages for the model alone; `persona` is one of `serving.personas`.
         """
+        began = time.perf_counter()
         talk = as_messages(request)
-        entry = self.gate.enter(talk, self.settings.serving.region)
+        first = self._first(persona, before)
+        entry = self.gate.enter(talk, self.settings.serving.region if region is None else region, told=told)
+        steps = {"gate": time.perf_counter() - began}
         if entry.answer is not None:
             yield entry.answer
-            yield InferenceResponse(entry.answer, 0.0, 1.0), entry.action
+            yield Answer(InferenceResponse(entry.answer, 0.0, 1.0), entry.action, entry, steps)
             return
         with self._own_turn() as seconds:
             if entry.disclosure:
                 yield f"{entry.disclosure}\n\n"
-            yield from self._reply(self.gate.without_own_words(talk), entry, seconds)
+            yield from self._reply([*first, *self.gate.without_own_words(talk)], talk, entry, seconds, steps)
 
     def coherence(self, request: InferenceRequest, response: str) -> float:
         """How well the reply fits what was asked, 0-1 (`QualityValidator.score_semantic_coherence`)."""
@@ -146,43 +194,90 @@ class DeploymentService:
         finally:
             self._turn.release()
 
+    def _first(self, persona: str, before: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+        """What the model reads before the talk. Raises `ServiceError` for a persona that is not configured."""
+        known = self.settings.serving.personas
+        if persona and persona not in known:
+            raise ServiceError(f"persona must be one of {', '.join(sorted(known)) or 'none: set serving.personas'}")
+        return [*([{"role": "system", "content": known[persona]}] if persona else []), *before]
+
     def _reply(
-        self, talk: Sequence[Mapping[str, str]], entry: Entry, seconds: float
-    ) -> Iterator[str | tuple[InferenceResponse, str]]:
-        """`stream` of a generated reply; the caller has the model's turn."""
-        said, shown = "", ""
-        with closing(stream_reply(self._model, self._tokenizer, talk, self._generation(seconds=seconds))) as pieces:
-            for piece in pieces:
-                said = said + piece if said else piece.lstrip()
-                ends = [m.end() for m in SENTENCE_END.finditer(said) if m.end() < len(said)]
-                if ends and ends[-1] > len(shown):
-                    if not self.gate.admits(said[: ends[-1]], talk):
-                        yield self._withheld(entry)
-                        return
-                    yield said[len(shown) : ends[-1]]
-                    shown = said[: ends[-1]]
-        whole = _ended(said, shown)
-        if not whole or not self.gate.admits(whole, talk):
-            yield self._withheld(entry)
+        self,
+        prompt: Sequence[Mapping[str, str]],
+        talk: Sequence[Mapping[str, str]],
+        entry: Entry,
+        seconds: float,
+        steps: dict[str, float],
+    ) -> Iterator[str | Answer]:
+        """`stream` of a generated reply; the caller has the model's turn. A first try of which nothing was shown has a second."""
+        until = time.monotonic() + seconds
+        temperature = self.settings.serving.temperature
+        tried = yield from self._try(prompt, talk, temperature, seconds, steps)
+        left = until - time.monotonic()
+        again = bool(tried.faults and not tried.shown and left >= self.settings.serving.deadline_seconds * LEAST_SHARE)
+        first = tried
+        if again:
+            tried = yield from self._try(prompt, talk, COOLER * temperature, left, steps)
+        if tried.faults:
+            whole = InferenceResponse(entry.around(self.gate.messages.withheld), 0.0, 0.0)
+            yield Answer(whole, WITHHELD, entry, steps, tried.faults, first.said or tried.said, again)
             return
-        if whole[len(shown) :]:
-            yield whole[len(shown) :]
         if entry.reminder:
             yield f"\n\n{entry.reminder}"
-        yield self._scored(talk, whole, entry), REMINDED if entry.reminder else PASSED
+        action = REMINDED if entry.reminder else PASSED
+        yield Answer(self._scored(prompt, tried.said, entry), action, entry, steps, first.faults if again else (), "", again)
 
-    def _generation(self, most_tokens: int | None = None, seconds: float | None = None) -> GenerationConfig:
+    def _try(
+        self,
+        prompt: Sequence[Mapping[str, str]],
+        talk: Sequence[Mapping[str, str]],
+        temperature: float,
+        seconds: float,
+        steps: dict[str, float],
+    ) -> Generator[str, None, _Tried]:
+        """One reply, its sentences given as they are judged, until one must not be shown."""
+        said, shown, began = "", "", time.perf_counter()
+        checked = 0.0
+
+        def faults(reply: str) -> tuple[str, ...]:
+            nonlocal checked
+            start = time.perf_counter()
+            found = self.gate.faults(reply, talk)
+            checked += time.perf_counter() - start
+            return found
+
+        try:
+            how = self._generation(seconds=seconds, temperature=temperature)
+            with closing(stream_reply(self._model, self._tokenizer, prompt, how)) as pieces:
+                for piece in pieces:
+                    said = said + piece if said else piece.lstrip()
+                    ends = [m.end() for m in SENTENCE_END.finditer(said) if m.end() < len(said)]
+                    if ends and ends[-1] > len(shown):
+                        if found := faults(said[: ends[-1]]):
+                            return _Tried(said, shown, found)
+                        yield said[len(shown) : ends[-1]]
+                        shown = said[: ends[-1]]
+            whole = _ended(said, shown)
+            if found := faults(whole) if whole else ("empty",):
+                return _Tried(said, shown, found)
+            if whole[len(shown) :]:
+                yield whole[len(shown) :]
+            return _Tried(whole, whole, ())
+        finally:
+            steps["check"] = steps.get("check", 0.0) + checked
+            steps["generate"] = steps.get("generate", 0.0) + time.perf_counter() - began - checked
+
+    def _generation(
+        self, most_tokens: int | None = None, seconds: float | None = None, temperature: float | None = None
+    ) -> GenerationConfig:
         serving = self.settings.serving
         return GenerationConfig(
             most_tokens or serving.max_new_tokens,
-            serving.temperature,
+            serving.temperature if temperature is None else temperature,
             serving.top_p,
             serving.repetition_penalty,
             seconds or serving.deadline_seconds,
         )
-
-    def _withheld(self, entry: Entry) -> tuple[InferenceResponse, str]:
-        return InferenceResponse(entry.around(self.gate.messages.withheld), 0.0, 0.0), WITHHELD
 
     def _scored(self, talk: Sequence[Mapping[str, str]], reply: str, entry: Entry) -> InferenceResponse:
         """`confidence` is the geometric mean of the probabilities that the model gives its own words (a first measure,

@@ -253,7 +253,7 @@ def test_a_service_runs_it_by_itself(vault: Vault, clock: SetClock) -> None:
 
 
 def test_policies_are_checked(vault: Vault) -> None:
-    with pytest.raises(ConfigError, match="the kinds are audit, accounts, .*records"):
+    with pytest.raises(ConfigError, match=r"the kinds are audit, accounts, .*records"):
         Retention(Vault(**{**vars(vault), "settings": Settings(security=SecuritySettings(retention={"recods": 1}))}))
     for wrong in ({"audit": 365}, {"records": 0}):
         with pytest.raises(ValueError, match=r"retention|kept"):

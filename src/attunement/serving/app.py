@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from attunement import __version__
 from attunement.errors import AccessError, DataError, ServiceError
@@ -174,10 +175,13 @@ def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
         return problem(422, str(error))
 
     @handles(HTTPException)
-    def refused(_: Request, error: HTTPException) -> JSONResponse:
+    def refused(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 400:  # the framework's, for what its JSON reader gives up on
             return problem(400, "the body cannot be read: send JSON in UTF-8, not deeply nested")
-        return problem(error.status_code, str(error.detail), error.headers)
+        headers = error.headers
+        if error.status_code == 405:  # the framework's names the methods of the first route with this path alone
+            headers = {**(headers or {}), "Allow": ", ".join(_methods(request))}
+        return problem(error.status_code, str(error.detail), headers)
 
     @handles(ServiceError)
     def unable(_: Request, error: ServiceError) -> JSONResponse:
@@ -188,6 +192,16 @@ def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
     @handles(Exception)
     def broken(request: Request, error: Exception) -> JSONResponse:
         return problem(500, f"the service failed ({type(error).__name__}); its log says where", frame(request))
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of all routes with a request's path."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches({**request.scope, "method": "GET"})
+        if match is not Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
 
 
 def _fields(request: Request) -> tuple[str, str]:

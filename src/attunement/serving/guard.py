@@ -67,8 +67,9 @@ class GuardedRoute(APIRoute):
             raise RuntimeError(f"the route {path} names no action: put @needs(...) below its decorator")
         if options.get("include_in_schema", True):
             told = {429: "Too many requests: ask again after the seconds in the header `Retry-After`"}
+            told |= {403: f"Not allowed to do `{self.action}`"}
             if self.action not in GRANTS[Role.ANONYMOUS]:
-                told |= {401: "Not signed in, where the service asks for it", 403: f"Not allowed to do `{self.action}`"}
+                told |= {401: "Not signed in, where the service asks for it"}
                 options["openapi_extra"] = {"security": [{"key": []}, {"session": []}], **(options.get("openapi_extra") or {})}
             options["responses"] = {**responses(told), **(options.get("responses") or {})}
             options["openapi_extra"] = {"x-action": self.action, **(options.get("openapi_extra") or {})}

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from attunement.records import InferenceRequest
-from attunement.security.codes import valid_id
+from attunement.security.codes import ID, valid_id
 from attunement.security.permissions import Role
 from attunement.serving.exchange import Answered, Asked, Exchanges
 from attunement.serving.guard import Caller, Guard, needs
@@ -24,6 +24,8 @@ GATE_HEADER = "Attunement-Gate"
 MOST_TURNS = 400
 ACTION = "inference:create"
 Text = Annotated[str, StringConstraints(max_length=100_000)]
+Id = Annotated[str, StringConstraints(max_length=64, pattern=f"^(?:{ID.pattern})?$")]
+"""An id, or none."""
 EVENTS = "text/event-stream"
 
 
@@ -74,9 +76,13 @@ class InferenceIn(BaseModel):
     user_input: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100_000)] = Field(
         description="What the client says now."
     )
-    client_id: str = Field("", max_length=64, description="Whose record it belongs to; empty: nobody's.")
-    session_id: str = Field("", max_length=64, description="The conversation's id, yours to choose.")
-    region: str = Field("", max_length=6, description="Where the person is, ISO 3166 (US, US-IL); empty: `serving.region`.")
+    client_id: Id = Field("", description="Whose record it belongs to; empty: nobody's.")
+    session_id: Id = Field("", description="The conversation's id, yours to choose.")
+    region: str = Field(
+        "",
+        pattern="^(?:[A-Za-z]{2}(?:-[A-Za-z0-9]{1,3})?)?$",
+        description="Where the person is, ISO 3166 (US, US-IL); empty: `serving.region`.",
+    )
     persona: str = Field("", max_length=64, description="One of the names in `serving.personas`; empty: none.")
     stream: bool = Field(
         False, description="Answer with server-sent events: `delta` for each sentence, then `done` with the whole."
@@ -131,8 +137,7 @@ def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
         turns = [t if isinstance(t, str) else t.model_dump() for t in body.conversation_context]
         check_length([*(t if isinstance(t, str) else t["content"] for t in turns), body.user_input], limit)
         client = await for_client(request, body.client_id)
-        session = valid_id("session_id", body.session_id) if body.session_id else ""
-        asked = Asked(InferenceRequest(turns, body.user_input), client, session, body.region, body.persona)
+        asked = Asked(InferenceRequest(turns, body.user_input), client, body.session_id, body.region, body.persona)
         caller: Caller = request.state.caller
         if body.stream:
             return await streamed(exchanges.stream(asked, caller.act), _events)

@@ -10,18 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from attunement.security.codes import valid_id
+from attunement.security.codes import ID
 from attunement.security.permissions import Reach, allowed
 from attunement.serving.exchange import Exchanges
 from attunement.serving.feedback import Feedback, Rated
 from attunement.serving.guard import Caller, needs
-from attunement.serving.inference import for_client
+from attunement.serving.inference import Id, for_client
 from attunement.serving.metrics import MEDIA_TYPE
 from attunement.serving.problems import responses
 from attunement.serving.reviews import ALERTS, DECISIONS, MOST, ClinicalReviews, Decision, Flagged
 
 Words = Annotated[str, StringConstraints(max_length=20_000)]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Most rows.")]
+Name = Annotated[str, StringConstraints(max_length=64, pattern=f"^{ID.pattern}$")]
 LOW = 2
 """A rating up to it, and any correction, is for people to look at."""
 _CHECKED = {
@@ -46,11 +47,11 @@ class FeedbackIn(Body):
             "examples": [{"request_id": "2f1d7e0c9b8a4f6e8d7c6b5a49382716", "rating": 4, "comment": "It listened."}]
         }
     )
-    request_id: str = Field(max_length=64, description="The reply's `request_id`.")
+    request_id: Name = Field(description="The reply's `request_id`.")
     rating: int = Field(ge=1, le=5, description="1 (harmful) to 5 (helped).")
     correction: Words = Field("", description="What should have been said.")
     comment: Words = Field("", description="Anything else.")
-    client_id: str = Field("", max_length=64, description="Whose record it belongs to; empty: nobody's.")
+    client_id: Id = Field("", description="Whose record it belongs to; empty: nobody's.")
 
 
 class Kept(BaseModel):
@@ -103,7 +104,7 @@ class ReviewRow(AlertRow):
 class DecisionIn(Body):
     """A decision in the review queue."""
 
-    review_id: str = Field(max_length=64, description="Which.")
+    review_id: Name = Field(description="Which.")
     decision: Decision = Field(description="; ".join(f"{name}: {about}" for name, about in DECISIONS.items()))
     note: Words = Field("", description="Why, or what should have been said.")
 
@@ -111,7 +112,7 @@ class DecisionIn(Body):
 class TakeIn(Body):
     """An alert that one takes on."""
 
-    alert_id: str = Field(max_length=64, description="Which.")
+    alert_id: Name = Field(description="Which.")
 
 
 def add_routes(app: FastAPI, exchanges: Exchanges, feedback: Feedback | None) -> None:
@@ -139,7 +140,7 @@ def _add_feedback(app: FastAPI, exchanges: Exchanges, feedback: Feedback | None)
             raise _no_store()
         caller: Caller = request.state.caller
         client = await for_client(request, body.client_id, "feedback:create")
-        rated = Rated(valid_id("request_id", body.request_id), body.rating, body.correction, body.comment, client)
+        rated = Rated(body.request_id, body.rating, body.correction, body.comment, client)
         row = await run_in_threadpool(feedback.add, rated, caller.act)
         return {"id": row, "review_id": await run_in_threadpool(_looked_at, exchanges, rated, caller)}
 
@@ -178,7 +179,7 @@ def _add_reviews(app: FastAPI, exchanges: Exchanges) -> None:
     @needs("review:decide")
     async def decide(body: DecisionIn, request: Request) -> dict[str, Any]:
         """Decide what waits in the queue."""
-        asked = valid_id("review_id", body.review_id), body.decision, body.note, request.state.caller.act
+        asked = body.review_id, body.decision, body.note, request.state.caller.act
         return await run_in_threadpool(_reviews(exchanges).decide, *asked)
 
 
@@ -194,7 +195,7 @@ def _add_alerts(app: FastAPI, exchanges: Exchanges) -> None:
     @needs("alert:acknowledge")
     async def take(body: TakeIn, request: Request) -> dict[str, Any]:
         """Take an alert on: one's name stands by it from now on."""
-        asked = valid_id("alert_id", body.alert_id), request.state.caller.act, _own(request, "alert:acknowledge")
+        asked = body.alert_id, request.state.caller.act, _own(request, "alert:acknowledge")
         return await run_in_threadpool(_reviews(exchanges).take, *asked)
 
 

@@ -367,7 +367,9 @@ class ServingSettings(Section):
     threads: int = Field(
         0, ge=0, description="Threads that compute a reply on the CPU; 0 is one for a small model, else as many as PyTorch takes."
     )
-    engine_url: str = Field("", description="Address of a server that speaks OpenAI's protocol, such as https://llm.example.org/v1.")
+    engine_url: str = Field(
+        "", description="Address of a server that speaks OpenAI's protocol, such as https://llm.example.org/v1."
+    )
     engine_model: str = Field("", description="Name of the model there.")
     engine_key_variable: str = Field("", description="Name of the environment variable with the key for it; empty is no key.")
     max_bias_score: float = Field(0.5, ge=0, le=1, description="A reply that scores higher is held back.")

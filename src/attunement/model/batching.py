@@ -169,9 +169,7 @@ def batched_attention(
         values[rows, :, batched.places] = value[0, :, :many].transpose(0, 1)
         grouped = query[0, :, :many].transpose(0, 1).reshape(many, keys.shape[1], -1, query.shape[3])
         seen = (keys[:many, :, : batched.longest], values[:many, :, : batched.longest])
-        found = functional.scaled_dot_product_attention(
-            grouped, *seen, attn_mask=batched.sees(sliding_window), scale=scaling
-        )
+        found = functional.scaled_dot_product_attention(grouped, *seen, attn_mask=batched.sees(sliding_window), scale=scaling)
         out[:many] = found.reshape(many, *out.shape[1:])
     first = many
     for chunk in batched.chunks:

@@ -1,74 +1,57 @@
-"""`DeploymentService`: one loaded model behind the gate. Knows nothing of HTTP; the app and the terminal wire it."""
+"""`DeploymentService`: an engine behind the gate. Knows nothing of HTTP; the app and the terminal wire it."""
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from attunement.config import Settings, load_settings
 from attunement.embedding import Embedder
 from attunement.errors import ServiceError
-from attunement.model.chat import SENTENCE_END, encode_example, stream_reply
+from attunement.model.chat import SENTENCE_END
 from attunement.quality.validator import QualityValidator
 from attunement.records import DeployedModel, GenerationConfig, HealthStatus, InferenceRequest, InferenceResponse
+from attunement.security.recording import agreements_of
+from attunement.serving.engines import LEAST_SHARE, BusyError, Piece
+from attunement.serving.engines.holder import EngineHolder
+from attunement.serving.engines.opening import open_engine
 from attunement.serving.gate import CRISIS, PASSED, REMINDED, WITHHELD, Entry, Messages, SafetyGate
 
+__all__ = ["LEAST_SHARE", "ROLES", "BusyError", "DeploymentService", "as_messages"]
 ROLES = {"user": "user", "client": "user", "assistant": "assistant", "therapist": "assistant"}
 """How callers may name who spoke, in any case."""
-LEAST_SHARE = 1 / 3
-"""Of a request's deadline, what must be left when its turn comes: with less the reply would end after a few words.
-
-Of the default 1.8 s that is 0.6 s, about 50 tokens of the packaged base on two cores; 0.1 s gave 7.
-"""
-MOST_WAITING = 16
-"""More would wait in vain, and take the server's 40 threads from those whom the gate answers at once."""
-_LOG = logging.getLogger(__name__)
-
-
-class BusyError(ServiceError):
-    """The model is not free in time for a reply worth reading: the queue is full or took too much of the deadline."""
 
 
 class DeploymentService:
-    """The contract's service. One request has the model at a time; others wait while a whole reply is still in reach."""
+    """The contract's service: many requests at once, as many as the engine takes; the others are told that it is busy."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings().settings
         self.validator = QualityValidator(Embedder(self.settings.embedding), self.settings.home.expanduser())
         serving = self.settings.serving
         self.gate = SafetyGate(self.validator, Messages.load(serving.messages), serving.max_bias_score)
-        self.deployed: DeployedModel | None = None
-        self._model: Any = None
-        self._tokenizer: Any = None
-        self._turn = threading.Lock()
-        self._seats = threading.BoundedSemaphore(MOST_WAITING)
+        may = agreements_of(self.settings)
+        self.engine = EngineHolder(lambda path: open_engine(serving, path, may))
         self._started = time.monotonic()
 
     # --- the contract -------------------------------------------------------------------------------
 
     def load_model(self, checkpoint_path: Path) -> DeployedModel:
-        """Loads a run's best checkpoint, or a checkpoint, and warms it up. Raises `ModelError`."""
-        from attunement.model.moe_lora import load_moe
-
-        model, tokenizer, info = load_moe(Path(checkpoint_path))
-        checkpoint = Path(info["checkpoint"])
-        run = checkpoint.parent.parent.name if checkpoint.parent.name == "checkpoints" else ""
-        name = "/".join(part for part in (run, checkpoint.name) if part)
-        deployed = DeployedModel(
-            f"{name}@{info['adapter_sha256'][:8]}", checkpoint, sum(p.numel() for p in model.parameters()), str(model.device)
-        )
+        """Has a run's best checkpoint, or a checkpoint, answer from now on (`EngineHolder.load`). Raises `ModelError`."""
         self.gate.warm_up()
-        with self._turn:
-            self._model, self._tokenizer, self.deployed = model, tokenizer, deployed
-            for _ in stream_reply(model, tokenizer, [{"role": "user", "content": "Hello."}], self._generation(1)):
-                pass
-        return deployed
+        return self.engine.load(Path(checkpoint_path)).deployed
+
+    def close(self) -> None:
+        """Ends the engine; what is asked after that is refused."""
+        self.engine.close()
+
+    @property
+    def deployed(self) -> DeployedModel | None:
+        """The model that answers now."""
+        return self.engine.engine.deployed if self.engine.engine else None
 
     def predict(self, request: InferenceRequest) -> InferenceResponse:
         """The reply to `user_input` after `conversation_context`, judged.
@@ -78,12 +61,13 @@ class DeploymentService:
         return self.answer(request)[0]
 
     def health_check(self) -> HealthStatus:
-        """`healthy` with a model, `unhealthy` without."""
+        """`healthy` with a model, `degraded` with another than was asked for, `unhealthy` without."""
         up = int(time.monotonic() - self._started)
         days, rest = divmod(up, 86_400)
         clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
-        version = self.deployed.model_version if self.deployed else "none"
-        return HealthStatus("healthy" if self.deployed else "unhealthy", version, f"{days}d {clock}")
+        deployed = self.deployed
+        status = "unhealthy" if deployed is None else "degraded" if self.engine.alert else "healthy"
+        return HealthStatus(status, deployed.model_version if deployed else "none", f"{days}d {clock}")
 
     # --- the same, in pieces ------------------------------------------------------------------------
 
@@ -104,8 +88,7 @@ class DeploymentService:
             yield entry.answer
             yield InferenceResponse(entry.answer, 0.0, 1.0), CRISIS
             return
-        with self._own_turn() as seconds:
-            yield from self._reply(talk, entry, seconds)
+        yield from self._reply(talk, entry)
 
     def coherence(self, request: InferenceRequest, response: str) -> float:
         """How well the reply fits what was asked, 0-1 (`QualityValidator.score_semantic_coherence`)."""
@@ -117,37 +100,13 @@ class DeploymentService:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _own_turn(self) -> Iterator[float]:
-        """The model for one request, until its reply is scored, and the seconds that it may generate for.
-
-        Raises `BusyError` as soon as less than `LEAST_SHARE` of them would be left, `ServiceError` without a model.
-        """
-        arrived, deadline = time.monotonic(), self.settings.serving.deadline_seconds
-        mine = False
-        if self._seats.acquire(blocking=False):
-            try:
-                mine = self._turn.acquire(timeout=deadline * (1 - LEAST_SHARE))
-            finally:
-                self._seats.release()
-        if not mine:
-            _LOG.warning("busy: a request was refused after %.1f s in the queue", time.monotonic() - arrived)
-            raise BusyError("the service is busy: ask again in a moment, or start more of it")
-        try:
-            if self._model is None:
-                raise ServiceError("no model is loaded: start the service with  attune serve --model RUN")
-            yield deadline - (time.monotonic() - arrived)
-        finally:
-            self._turn.release()
-
-    def _reply(
-        self, talk: Sequence[Mapping[str, str]], entry: Entry, seconds: float
-    ) -> Iterator[str | tuple[InferenceResponse, str]]:
-        """`stream` of a generated reply; the caller has the model's turn."""
-        said, shown = "", ""
-        with closing(stream_reply(self._model, self._tokenizer, talk, self._generation(seconds=seconds))) as pieces:
+    def _reply(self, talk: Sequence[Mapping[str, str]], entry: Entry) -> Iterator[str | tuple[InferenceResponse, str]]:
+        """`stream` of a generated reply."""
+        said, shown, heard = "", "", list[tuple[int, Piece]]()
+        with closing(self.engine.stream(talk, self._generation())) as pieces:
             for piece in pieces:
-                said = said + piece if said else piece.lstrip()
+                said = said + piece.text if said else piece.text.lstrip()
+                heard.append((len(said), piece))
                 ends = [m.end() for m in SENTENCE_END.finditer(said) if m.end() < len(said)]
                 if ends and ends[-1] > len(shown):
                     if not self.gate.admits(said[: ends[-1]], talk):
@@ -163,38 +122,20 @@ class DeploymentService:
             yield whole[len(shown) :]
         if entry.reminder:
             yield f"\n\n{entry.reminder}"
-        yield self._scored(talk, whole, entry.reminder), REMINDED if entry.reminder else PASSED
+        bias = self.validator.detect_bias(whole).bias_score
+        text = f"{whole}\n\n{entry.reminder}" if entry.reminder else whole
+        response = InferenceResponse(text, bias, _confidence(heard, len(whole)))
+        yield response, REMINDED if entry.reminder else PASSED
 
-    def _generation(self, most_tokens: int | None = None, seconds: float | None = None) -> GenerationConfig:
+    def _generation(self) -> GenerationConfig:
         serving = self.settings.serving
         return GenerationConfig(
-            most_tokens or serving.max_new_tokens,
-            serving.temperature,
-            serving.top_p,
-            serving.repetition_penalty,
-            seconds or serving.deadline_seconds,
+            serving.max_new_tokens, serving.temperature, serving.top_p, serving.repetition_penalty, serving.deadline_seconds
         )
 
     def _withheld(self, entry: Entry) -> tuple[InferenceResponse, str]:
         text = self.gate.messages.withheld
         return InferenceResponse(f"{text}\n\n{entry.reminder}" if entry.reminder else text, 0.0, 0.0), WITHHELD
-
-    def _scored(self, talk: Sequence[Mapping[str, str]], reply: str, reminder: str | None) -> InferenceResponse:
-        """`confidence` is the geometric mean of the probabilities that the model gives its own words (a first measure,
-
-        not calibrated); reviewed text has 1, text in place of words held back 0. The caller has the model's turn: to wait
-        for it again, behind the next reply, took a burst of requests past the contract's 2 s.
-        """
-        import torch
-
-        encoded = encode_example(
-            self._tokenizer, [*talk, {"role": "assistant", "content": reply}], self._model.config.context_length
-        )
-        ids, labels = (torch.tensor([part], device=self._model.device) for part in (encoded.ids, encoded.labels))
-        with torch.no_grad():
-            loss = self._model(ids, None, labels).language_loss
-        bias = self.validator.detect_bias(reply).bias_score
-        return InferenceResponse(f"{reply}\n\n{reminder}" if reminder else reply, bias, round(math.exp(-float(loss)), 4))
 
 
 def as_messages(request: InferenceRequest) -> list[dict[str, str]]:
@@ -229,3 +170,12 @@ def _ended(said: str, shown: str) -> str:
     ends = [m.end() for m in SENTENCE_END.finditer(said)]
     whole = said[: max(ends)] if ends else said
     return whole if len(whole) >= len(shown) else shown
+
+
+def _confidence(heard: Sequence[tuple[int, Piece]], length: int) -> float:
+    """The geometric mean of the probabilities that the model gave its own words, up to `length` characters of the reply.
+
+    A first measure, not calibrated. Reviewed text has 1, text in place of words held back 0, and so has a reply of an engine that tells none.
+    """
+    logprobs = [told for upto, piece in heard if upto <= length for told in piece.logprobs]
+    return round(math.exp(min(0.0, sum(logprobs) / len(logprobs))), 4) if logprobs else 0.0

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from attunement.errors import ServiceError
+from attunement.errors import ServiceError, TemporaryError
 from attunement.model.chat import SENTENCE_END
 from attunement.records import DeployedModel, GenerationConfig
 
@@ -34,6 +34,10 @@ CLOSED = "the engine was closed: ask again"
 
 class BusyError(ServiceError):
     """The model is not free in time for a reply worth reading: the queue is full or took too much of the deadline."""
+
+
+class EngineError(TemporaryError):
+    """The engine failed, or was closed, while it had a reply in the making."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Ends what `start` began; replies in the making fail with `ServiceError`. A second call does nothing."""
+        """Ends what `start` began; replies in the making fail with `EngineError`. A second call does nothing."""
 
     @abstractmethod
     def stream(
@@ -75,7 +79,7 @@ class Engine(ABC):
         `deadline` is a time of `time.monotonic`; without one `generation.deadline_seconds` counts from now on. When it is over
         the reply ends where it is, or a little before at a sentence's end. The same `seed` draws the same words.
 
-        Raises `BusyError`, and `ServiceError` where the model fails.
+        Raises `BusyError`, and `EngineError` where the model fails.
         """
 
 

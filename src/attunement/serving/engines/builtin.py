@@ -28,6 +28,7 @@ from attunement.serving.engines import (
     STOP,
     BusyError,
     Engine,
+    EngineError,
     Inbox,
     Messages,
     Piece,
@@ -154,7 +155,7 @@ class BuiltinEngine(Engine):
     def _submit(self, reply: _Reply) -> None:
         with self._changed:
             if self._closing or self._thread is None:
-                raise ServiceError(CLOSED)
+                raise EngineError(CLOSED)
             there = sum(not r.inbox.given_up for r in (*self._rows, *self._waiting))
             if there >= self._settings.max_batch + self._settings.max_waiting:
                 _LOG.warning("busy: a request was refused, %d are there already", there)
@@ -265,7 +266,7 @@ class BuiltinEngine(Engine):
             self._rows.clear()
             self._waiting.clear()
         for reply in lost:
-            reply.inbox.put(ServiceError(told))
+            reply.inbox.put(EngineError(told))
 
 
 @contextmanager

@@ -59,10 +59,8 @@ class Sampler:
 
     def _sampled(self, scores: Tensor, draws: Sequence[Draw]) -> Tensor:
         """Temperature, the `top_k` likeliest, of these the nucleus; then one point of each reply's own random numbers."""
-        settings = torch.tensor(
-            [(d.generation.temperature, d.generation.top_p, d.random.random()) for d in draws], device=scores.device
-        )
-        heat, top_p, point = settings.T.unsqueeze(-1)
+        wanted = [(d.generation.temperature, d.generation.top_p, d.random.random()) for d in draws]
+        heat, top_p, point = torch.tensor(wanted, device=scores.device).T.unsqueeze(-1).unbind()
         best, places = (scores / heat).topk(min(self.top_k or scores.shape[1], scores.shape[1]), dim=-1)
         shares = best.softmax(-1)
         before = shares.cumsum(-1) - shares

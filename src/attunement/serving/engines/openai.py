@@ -190,9 +190,10 @@ class OpenAIEngine(Engine):
         while True:
             sent = {name: value for name, value in request.items() if name not in self._refused}
             beside = {name: sent.pop(name) for name in ("repetition_penalty",) if name in sent}
+            more = {"extra_body": beside or None, "extra_headers": silent_headers(self._sdk)}  # the SDK adds some to each request
             left = LONGEST_SECONDS if deadline is None else max(0.05, deadline - time.monotonic())
             try:
-                return await self._client.chat.completions.create(**sent, extra_body=beside or None, timeout=left)
+                return await self._client.chat.completions.create(**sent, **more, timeout=left)
             except self._sdk.APIStatusError as error:
                 unknown = {name for name in ("repetition_penalty", "logprobs", "seed") if name in told_by(error)}
                 if error.status_code not in (400, 422) or not unknown - self._refused:

@@ -20,12 +20,12 @@ from attunement.config import load_settings
 from attunement.errors import ConfigError, ModelError, ServiceError
 from attunement.records import DeployedModel, InferenceRequest
 from attunement.serving.app import create_app
-from attunement.serving.engines import Engine, Piece
+from attunement.serving.engines import LEAST_SHARE, Engine, Piece
 from attunement.serving.engines.builtin import BuiltinEngine
 from attunement.serving.engines.holder import EngineHolder
 from attunement.serving.gate import Messages
 from attunement.serving.run import listen, running
-from attunement.serving.service import LEAST_SHARE, ROLES, BusyError, DeploymentService, as_messages
+from attunement.serving.service import ROLES, BusyError, DeploymentService, as_messages
 from attunement.storage.sql import Store
 
 SETTINGS = load_settings(None, ["serving.max_new_tokens=24", "serving.max_input_characters=2000"]).settings

@@ -15,12 +15,12 @@ from attunement.model.chat import SENTENCE_END
 from attunement.quality.validator import QualityValidator
 from attunement.records import DeployedModel, GenerationConfig, HealthStatus, InferenceRequest, InferenceResponse
 from attunement.security.recording import agreements_of
-from attunement.serving.engines import LEAST_SHARE, BusyError, Piece
+from attunement.serving.engines import BusyError as BusyError
+from attunement.serving.engines import Piece
 from attunement.serving.engines.holder import EngineHolder
 from attunement.serving.engines.opening import open_engine
 from attunement.serving.gate import CRISIS, PASSED, REMINDED, WITHHELD, Entry, Messages, SafetyGate
 
-__all__ = ["LEAST_SHARE", "ROLES", "BusyError", "DeploymentService", "as_messages"]
 ROLES = {"user": "user", "client": "user", "assistant": "assistant", "therapist": "assistant"}
 """How callers may name who spoke, in any case."""
 

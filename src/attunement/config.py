@@ -352,6 +352,26 @@ class ServingSettings(Section):
     deadline_seconds: float = Field(
         1.8, gt=0, description="The reply is cut at a sentence end when this time is over (contract: under 2 s)."
     )
+    engine: Literal["builtin", "vllm", "openai"] = Field(
+        "builtin",
+        description="What writes the replies: `builtin` runs a checkpoint here; `vllm` serves an exported one (extra `vllm`); `openai` asks "
+        "the server at `engine_url` (extra `openai`).",
+    )
+    max_batch: int = Field(16, ge=1, description="Replies in the making at the same time; more wait.")
+    max_tokens: int = Field(
+        16_384,
+        ge=64,
+        description="Tokens that the built-in engine keeps in memory: replies in the making times the longest of them, prompt and reply.",
+    )
+    max_waiting: int = Field(16, ge=0, description="Requests that may wait for a place; more are refused at once.")
+    threads: int = Field(
+        0, ge=0, description="Threads that compute a reply on the CPU; 0 is one for a small model, else as many as PyTorch takes."
+    )
+    engine_url: str = Field(
+        "", description="Address of a server that speaks OpenAI's protocol, such as https://llm.example.org/v1."
+    )
+    engine_model: str = Field("", description="Name of the model there.")
+    engine_key_variable: str = Field("", description="Name of the environment variable with the key for it; empty is no key.")
     max_bias_score: float = Field(0.5, ge=0, le=1, description="A reply that scores higher is held back.")
     messages: Path | None = Field(
         None, description="TOML file with the service's own reviewed texts; default: the packaged ones."

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ import pytest
 import signing
 from attunement.config import load_settings
 from attunement.errors import ConfigError, ModelError, ServiceError
-from attunement.records import InferenceRequest
+from attunement.records import DeployedModel, InferenceRequest
 from attunement.serving.app import create_app
+from attunement.serving.engines import LEAST_SHARE, Engine, Piece
+from attunement.serving.engines.builtin import BuiltinEngine
+from attunement.serving.engines.holder import EngineHolder
 from attunement.serving.gate import Messages
 from attunement.serving.places import Places
 from attunement.serving.run import listen, running
-from attunement.serving.service import LEAST_SHARE, ROLES, Answer, BusyError, DeploymentService, as_messages
+from attunement.serving.service import ROLES, Answer, BusyError, DeploymentService, as_messages
 from attunement.storage.sql import Store
 
 SETTINGS = load_settings(
@@ -32,10 +35,10 @@ SETTINGS = load_settings(
 
 
 @pytest.fixture(scope="module")
-def service(tiny_run: Path) -> DeploymentService:
-    found = DeploymentService(SETTINGS)
-    found.load_model(tiny_run)
-    return found
+def service(tiny_run: Path) -> Iterator[DeploymentService]:
+    with closing(DeploymentService(SETTINGS)) as found:
+        found.load_model(tiny_run)
+        yield found
 
 
 @contextmanager
@@ -218,7 +221,7 @@ def test_every_status_of_a_route_is_described(client: httpx.Client, tmp_path: Pa
         if answer.status_code >= 400:
             assert set(answer.json()) == set(next(iter(told.values()))["schema"]["properties"]) and "SECRET" not in answer.text
     assert "send JSON in UTF-8" in answers[1].json()["detail"] and "RuntimeError" in answers[5].json()["detail"]
-    assert set(described["/api/v1/health"]["get"]["responses"]) == {"200", "429", "500", "503"}
+    assert set(described["/api/v1/health"]["get"]["responses"]) == {"200", "403", "429", "500", "503"}
 
 
 def test_other_errors_are_problems_too(client: httpx.Client) -> None:
@@ -281,14 +284,23 @@ def test_every_reason_has_a_text() -> None:
     assert covered == {rule.code for rule in lexicon("crisis")}
 
 
-class Saying:
-    """A deployment whose model says one thing: what the gate does with it must not depend on luck."""
+class Saying(Engine):
+    """An engine whose model says one thing: what the gate does with it must not depend on luck."""
+
+    deployed = DeployedModel("saying@1", Path(), 0, "cpu")
 
     def __init__(self, words: str) -> None:
         self.words = words
 
-    def __call__(self, *_: Any) -> Iterator[str]:
-        yield from re.findall(r"\S+\s*", self.words)
+    def start(self) -> None:
+        """There is nothing to make ready."""
+
+    def close(self) -> None:
+        """Nor to end."""
+
+    def stream(self, *_: Any, **__: Any) -> Generator[Piece]:
+        yield from (Piece(word, (-0.1,)) for word in re.findall(r"\S+\s*", self.words))
+        yield Piece("", (), "stop")
 
 
 @pytest.mark.parametrize(
@@ -299,32 +311,30 @@ class Saying:
         ("", []),
     ],
 )
-def test_words_that_must_not_be_said_are_held_back(
-    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, words: str, shown: list[str]
-) -> None:
+def test_words_that_must_not_be_said_are_held_back(words: str, shown: list[str]) -> None:
     service = DeploymentService(SETTINGS)
-    service.load_model(tiny_run)
-    monkeypatch.setattr("attunement.serving.service.stream_reply", lambda *a: (piece for piece in Saying(words)()))
+    service.engine = EngineHolder(lambda _: Saying(words))
+    service.load_model(Path())
     *pieces, answer = list(service.stream(InferenceRequest([], "I feel sad.")))
     assert pieces == shown and isinstance(answer, Answer)
-    assert (
-        answer.action == "withheld" and answer.reply.response == service.gate.messages.withheld and answer.reply.confidence == 0
-    )
+    assert (answer.action, answer.reply.response, answer.reply.confidence) == ("withheld", service.gate.messages.withheld, 0)
     assert answer.flags and words.startswith(answer.withheld.strip()) and answer.regenerated == (not shown)
     again = service.answer(InferenceRequest(["I want to die", "Please call."], "I feel sad."))
     assert again.action == "withheld" and "988" in again.reply.response
 
 
-def test_a_reply_that_must_not_be_shown_is_generated_once_more(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_that_must_not_be_shown_is_generated_once_more() -> None:
+    heat: list[float] = []
+
+    class Improving(Saying):
+        def stream(self, messages: Any, generation: Any, *_: Any, **__: Any) -> Generator[Piece]:
+            heat.append(generation.temperature)
+            self.words = ["You should stop taking your medication.", "That sounds hard."][len(heat) - 1]
+            yield from super().stream()
+
     service = DeploymentService(SETTINGS)
-    service.load_model(tiny_run)
-    replies, heat = iter(["You should stop taking your medication.", "That sounds hard."]), []
-
-    def saying(_: Any, __: Any, ___: Any, how: Any) -> Iterator[str]:
-        heat.append(how.temperature)
-        yield from Saying(next(replies))()
-
-    monkeypatch.setattr("attunement.serving.service.stream_reply", saying)
+    service.engine = EngineHolder(lambda _: Improving(""))
+    service.load_model(Path())
     answer = service.answer(InferenceRequest([], "I feel sad."))
     assert answer.action == "passed" and answer.reply.response == "That sounds hard." and answer.regenerated and answer.flags
     assert heat == [0.7, pytest.approx(0.28)] and set(answer.steps) == {"gate", "generate", "check"}
@@ -369,40 +379,81 @@ def test_without_a_model_it_is_unhealthy_and_still_answers_risk() -> None:
 DEADLINE = SETTINGS.serving.deadline_seconds
 
 
-def test_a_full_queue_is_told_in_time(service: DeploymentService, client: httpx.Client) -> None:
-    with service._turn:
-        started = time.monotonic()
-        answer = ask(client, "I feel sad since winter.")
-        assert answer.status_code == 503 and answer.headers["Retry-After"] == "2"
-        assert time.monotonic() - started < DEADLINE
-        with pytest.raises(BusyError):
-            service.predict(InferenceRequest([], "Hello"))
-    assert ask(client, "I feel sad since winter.").status_code == 200
+@contextmanager
+def held_up(service: DeploymentService, monkeypatch: pytest.MonkeyPatch, steps: threading.Event) -> Iterator[None]:
+    """Inside the block the model computes nothing until `steps` is set."""
+    engine = service.engine.engine
+    assert isinstance(engine, BuiltinEngine)
+    real = engine._step
+
+    def step(*arguments: Any) -> None:
+        steps.wait(10)
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_step", step)
+        yield
+        steps.set()
 
 
 @pytest.mark.parametrize(("busy_share", "status"), [(0.3, 200), (0.95, 503)])
-def test_whose_turn_comes_late_is_refused_and_not_cut_short(
-    service: DeploymentService, client: httpx.Client, caplog: pytest.LogCaptureFixture, busy_share: float, status: int
+def test_whose_first_word_comes_late_is_refused_and_not_cut_short(
+    service: DeploymentService, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, busy_share: float, status: int
 ) -> None:
-    """Another reply, in the making, has the model for a share of the deadline."""
+    """The model is busy with others for a share of the deadline."""
     assert (1 - busy_share >= LEAST_SHARE) == (status == 200)
-    other = service.stream(InferenceRequest([], "I feel tired since Monday."))
-    next(other)
+    steps = threading.Event()
     answers: list[httpx.Response] = []
-    waiting = threading.Thread(target=lambda: answers.append(ask(client, "I feel sad since winter.")))
-    waiting.start()
-    time.sleep(busy_share * DEADLINE)
-    assert isinstance(other, Generator)
-    other.close()
-    waiting.join()
+    with held_up(service, monkeypatch, steps):
+        started = time.monotonic()
+        waiting = threading.Thread(target=lambda: answers.append(ask(client, "I feel sad since winter.")))
+        waiting.start()
+        time.sleep(busy_share * DEADLINE)
+        steps.set()
+        waiting.join()
+        assert time.monotonic() - started < DEADLINE + 0.5
     (answer,) = answers
     assert answer.status_code == status
     if status == 200:
         assert "That sounds hard." in answer.json()["response"]
     else:
         assert answer.headers["Retry-After"] == "2" and "ask again in a moment" in answer.json()["detail"]
-        assert [r.levelno for r in caplog.records if r.message.startswith("busy: ")] == [logging.WARNING]
-        assert "winter" not in caplog.text
+    assert ask(client, "I feel sad since winter.").status_code == 200
+
+
+def test_a_full_queue_is_told_at_once(
+    service: DeploymentService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps, told = threading.Event(), []
+
+    def call() -> None:
+        try:
+            told.append(service.predict(InferenceRequest([], "I feel sad since winter.")).response)
+        except BusyError:
+            told.append("busy")
+
+    most = SETTINGS.serving.max_batch + SETTINGS.serving.max_waiting
+    threads = [threading.Thread(target=call) for _ in range(most)]
+    with held_up(service, monkeypatch, steps):
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 5
+        while True:
+            engine = service.engine.engine
+            assert isinstance(engine, BuiltinEngine) and time.monotonic() < until
+            if len(engine._rows) + len(engine._waiting) == most:
+                break
+            time.sleep(0.01)
+        started = time.monotonic()
+        with pytest.raises(BusyError):
+            service.predict(InferenceRequest([], "I feel low since winter."))
+        assert time.monotonic() - started < 0.5
+        steps.set()
+        for thread in threads:
+            thread.join()
+    assert len(told) == most
+    assert [r.levelno for r in caplog.records if r.message.startswith("busy: ")] == [logging.WARNING]
+    assert "winter" not in caplog.text
 
 
 def test_a_crowd_is_answered_in_time_and_risk_before_all(client: httpx.Client) -> None:
@@ -443,12 +494,17 @@ def test_many_callers_get_their_own_answers(client: httpx.Client) -> None:
     assert len(answers) == 3 and all(answers.values())
 
 
-def test_a_caller_that_leaves_frees_the_model(service: DeploymentService) -> None:
+def test_a_caller_that_leaves_frees_its_place(service: DeploymentService) -> None:
     pieces = service.stream(InferenceRequest([], "I feel sad since winter."))
     next(pieces)
+    assert isinstance(pieces, Generator)
     pieces.close()
-    assert service._turn.acquire(timeout=5)
-    service._turn.release()
+    engine = service.engine.engine
+    assert isinstance(engine, BuiltinEngine)
+    until = time.monotonic() + 5
+    while engine._rows and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not engine._rows
 
 
 def test_there_is_no_such_model(tmp_path: Path) -> None:

@@ -193,8 +193,14 @@ class MoEModel(nn.Module):
 
     def generate(self, **arguments: Any) -> Tensor:
         """Transformers' `generate`, with its key-value cache; token ids `[B, T]`."""
-        with torch.no_grad(), self._sparse.merged() if self._sparse else nullcontext():
+        with torch.no_grad(), self.merged():
             return self.base.generate(**arguments)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Inside the block a sparse base's adapters lie in its experts' weights; a dense base has nothing to merge."""
+        with self._sparse.merged() if self._sparse else nullcontext():
+            yield
 
     @property
     def device(self) -> torch.device:

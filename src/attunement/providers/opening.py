@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attunement.config import ProviderSettings
 from attunement.errors import ConfigError
@@ -64,11 +64,7 @@ def _inner(wanted: str, settings: ProviderSettings) -> tuple[Provider, str]:
             f"there is no provider '{wanted}': they are offline, openai, anthropic, ollama, or an address (http...)"
         )
     address = url or settings.base_url or ADDRESSES.get(wanted, OLLAMA_ADDRESS)
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise ConfigError(
-            f"'{address}' is no address of a provider: give one such as http://127.0.0.1:8000/v1, without a key in it"
-        )
+    parts = checked(address)
     key = _key(wanted if not url else "", settings)
     if key and parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ConfigError(f"a key is not sent to {parts.hostname} in the clear: use https")
@@ -80,11 +76,24 @@ def _inner(wanted: str, settings: ProviderSettings) -> tuple[Provider, str]:
     return OpenAIProvider(*how, name=f"openai-compatible({parts.netloc})" if url else ""), address
 
 
-def _key(wanted: str, settings: ProviderSettings) -> str | None:
-    """The key, from the environment alone. A variable that was named, or that the provider needs, must be there."""
-    variable = settings.key_variable or KEYS.get(wanted, "")
-    if not variable:
-        return None
+def checked(address: str) -> SplitResult:
+    """The parts of a provider's address. Raises `ConfigError` for what is none."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ConfigError(
+            f"'{address}' is no address of a provider: give one such as http://127.0.0.1:8000/v1, without a key in it"
+        )
+    return parts
+
+
+def key_of(variable: str) -> str:
+    """A provider's key, from the environment. Raises `ConfigError` where the variable is not set."""
     if not (key := os.environ.get(variable, "").strip()):
         raise ConfigError(f"the environment variable {variable} with the provider's key is not set")
     return key
+
+
+def _key(wanted: str, settings: ProviderSettings) -> str | None:
+    """The key, from the environment alone. A variable that was named, or that the provider needs, must be there."""
+    variable = settings.key_variable or KEYS.get(wanted, "")
+    return key_of(variable) if variable else None

@@ -37,11 +37,16 @@ def load_sdk(name: str) -> Any:
         raise MissingExtraError(f"the provider '{name}'", name) from error
 
 
+def silent_headers(sdk: Any) -> dict[str, Any]:
+    """For a client of OpenAI's or Anthropic's SDK: tells the server our name, and nothing of this machine."""
+    return {**{f"X-Stainless-{word}": sdk.Omit() for word in TELLING}, "User-Agent": "attunement"}
+
+
 def _plain(value: Any) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
 
 
-def _told(error: Any) -> str:
+def told_by(error: Any) -> str:
     """What a provider says of an error, in one short line."""
     return " ".join(str(getattr(error, "message", None) or error).split())[:200]
 
@@ -80,13 +85,12 @@ class _Stainless(Provider):
     def __init__(self, model: str, address: str | None, key: str | None, timeout_seconds: float, *, name: str = "") -> None:
         self._sdk = load_sdk(self.extra)
         self.name, self.model = f"{name or self.extra}:{model}", model
-        silent = {f"X-Stainless-{word}": self._sdk.Omit() for word in TELLING}
         self._client = self._make(
             api_key=key or "none",
             base_url=address,
             timeout=timeout_seconds,
             max_retries=0,
-            default_headers={**silent, "User-Agent": "attunement"},
+            default_headers=silent_headers(self._sdk),
             http_client=self._sdk.DefaultAsyncHttpxClient(follow_redirects=False),
         )
 
@@ -108,9 +112,9 @@ class _Stainless(Provider):
         except self._sdk.APITimeoutError as error:
             raise TemporaryError(f"{self.name} did not answer in time", may_be_billed=True) from error
         except self._sdk.APIStatusError as error:
-            raise status_error(self.name, error.status_code, _told(error), error.response.headers) from error
+            raise status_error(self.name, error.status_code, told_by(error), error.response.headers) from error
         except self._sdk.APIConnectionError as error:
-            raise TemporaryError(f"{self.name} cannot be reached: {_told(error.__cause__ or error)}") from error
+            raise TemporaryError(f"{self.name} cannot be reached: {told_by(error.__cause__ or error)}") from error
         except (self._sdk.APIResponseValidationError, json.JSONDecodeError) as error:
             raise _garbage(self.name) from error
         try:
@@ -218,7 +222,7 @@ class OllamaProvider(Provider):
             )
         except self._sdk.ResponseError as error:
             headers = getattr(error.__cause__ or error.__context__, "response", None)
-            raise status_error(self.name, error.status_code, _told(error.error), getattr(headers, "headers", None)) from error
+            raise status_error(self.name, error.status_code, told_by(error.error), getattr(headers, "headers", None)) from error
         except httpx.TimeoutException as error:
             raise TemporaryError(f"{self.name} did not answer in time") from error
         except (httpx.TransportError, ConnectionError) as error:

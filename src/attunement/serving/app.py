@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from attunement import __version__
-from attunement.errors import AccessError, DataError, ServiceError
+from attunement.errors import AccessError, DataError, ServiceError, TemporaryError
 from attunement.security.entry import Access
 from attunement.serving import docs_page, inference, openai_api, queue_routes, signing_in
 from attunement.serving.exchange import Exchanges
@@ -188,6 +188,10 @@ def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
         if isinstance(error, BusyError):
             return problem(503, str(error), {"Retry-After": str(retry_seconds)})
         return problem(503 if "no model" in str(error) else 422, str(error))
+
+    @handles(TemporaryError)
+    def failing(_: Request, error: TemporaryError) -> JSONResponse:
+        return problem(503, str(error), {"Retry-After": str(retry_seconds)})
 
     @handles(Exception)
     def broken(request: Request, error: Exception) -> JSONResponse:

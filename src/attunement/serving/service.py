@@ -1,42 +1,32 @@
-"""`DeploymentService`: one loaded model behind the gate. Knows nothing of HTTP; the app and the terminal wire it."""
+"""`DeploymentService`: an engine behind the gate. Knows nothing of HTTP; the app and the terminal wire it."""
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from attunement.config import Settings, load_settings
 from attunement.embedding import Embedder
 from attunement.errors import ServiceError
-from attunement.model.chat import SENTENCE_END, encode_example, stream_reply
+from attunement.model.chat import SENTENCE_END
 from attunement.quality.validator import QualityValidator
 from attunement.records import DeployedModel, GenerationConfig, HealthStatus, InferenceRequest, InferenceResponse
+from attunement.security.recording import agreements_of
+from attunement.serving.engines import LEAST_SHARE, Piece
+from attunement.serving.engines import BusyError as BusyError
+from attunement.serving.engines.holder import EngineHolder
+from attunement.serving.engines.opening import open_engine
 from attunement.serving.gate import PASSED, REMINDED, WITHHELD, Entry, Messages, SafetyGate
 from attunement.serving.places import Places
 
 ROLES = {"user": "user", "client": "user", "assistant": "assistant", "therapist": "assistant"}
 """How callers may name who spoke, in any case."""
-LEAST_SHARE = 1 / 3
-"""Of a request's deadline, what must be left when its turn comes: with less the reply would end after a few words.
-
-Of the default 1.8 s that is 0.6 s, about 50 tokens of the packaged base on two cores; 0.1 s gave 7.
-"""
-MOST_WAITING = 16
-"""More would wait in vain, and take the server's 40 threads from those whom the gate answers at once."""
 COOLER = 0.4
 """Of the temperature, for the second try after a reply that must not be shown."""
-_LOG = logging.getLogger(__name__)
-
-
-class BusyError(ServiceError):
-    """The model is not free in time for a reply worth reading: the queue is full or took too much of the deadline."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +47,27 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Tried:
-    """What a try said, what of it was shown, and why not the rest."""
+    """What a try said, what of it was shown, how sure the model was of it, and why not the rest."""
 
     said: str
     shown: str
     faults: Sequence[str]
+    confidence: float = 0.0
+
+
+@dataclass
+class _Exchange:
+    """What tries at one reply share. `prompt` is what the model reads, `talk` what the gate judges by."""
+
+    prompt: Sequence[Mapping[str, str]]
+    talk: Sequence[Mapping[str, str]]
+    entry: Entry
+    until: float
+    steps: dict[str, float]
 
 
 class DeploymentService:
-    """The contract's service. One request has the model at a time; others wait while a whole reply is still in reach."""
+    """The contract's service: many requests at once, as many as the engine takes; the others are told that it is busy."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings().settings
@@ -74,32 +76,25 @@ class DeploymentService:
         places = Places.load(serving.help_lines, serving.jurisdictions)
         messages = Messages.load(serving.messages)
         self.gate = SafetyGate(self.validator, messages, serving.max_bias_score, places, discloses=serving.disclose)
-        self.deployed: DeployedModel | None = None
-        self._model: Any = None
-        self._tokenizer: Any = None
-        self._turn = threading.Lock()
-        self._seats = threading.BoundedSemaphore(MOST_WAITING)
+        may = agreements_of(self.settings)
+        self.engine = EngineHolder(lambda path: open_engine(serving, path, may))
         self._started = time.monotonic()
 
     # --- the contract -------------------------------------------------------------------------------
 
     def load_model(self, checkpoint_path: Path) -> DeployedModel:
-        """Loads a run's best checkpoint, or a checkpoint, and warms it up. Raises `ModelError`."""
-        from attunement.model.moe_lora import load_moe
-
-        model, tokenizer, info = load_moe(Path(checkpoint_path))
-        checkpoint = Path(info["checkpoint"])
-        run = checkpoint.parent.parent.name if checkpoint.parent.name == "checkpoints" else ""
-        name = "/".join(part for part in (run, checkpoint.name) if part)
-        deployed = DeployedModel(
-            f"{name}@{info['adapter_sha256'][:8]}", checkpoint, sum(p.numel() for p in model.parameters()), str(model.device)
-        )
+        """Has a run's best checkpoint, or a checkpoint, answer from now on (`EngineHolder.load`). Raises `ModelError`."""
         self.gate.warm_up()
-        with self._turn:
-            self._model, self._tokenizer, self.deployed = model, tokenizer, deployed
-            for _ in stream_reply(model, tokenizer, [{"role": "user", "content": "Hello."}], self._generation(1)):
-                pass
-        return deployed
+        return self.engine.load(Path(checkpoint_path)).deployed
+
+    def close(self) -> None:
+        """Ends the engine; what is asked after that is refused."""
+        self.engine.close()
+
+    @property
+    def deployed(self) -> DeployedModel | None:
+        """The model that answers now."""
+        return self.engine.engine.deployed if self.engine.engine else None
 
     def predict(self, request: InferenceRequest) -> InferenceResponse:
         """The reply to `user_input` after `conversation_context`, judged.
@@ -109,11 +104,12 @@ class DeploymentService:
         return self.answer(request).reply
 
     def health_check(self) -> HealthStatus:
-        """`healthy` with a model, `unhealthy` without."""
+        """`healthy` with a model, `degraded` with another than was asked for, `unhealthy` without."""
         up = int(time.monotonic() - self._started)
         days, rest = divmod(up, 86_400)
         clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
-        return HealthStatus("healthy" if self.deployed else "unhealthy", self.version, f"{days}d {clock}")
+        status = "unhealthy" if self.deployed is None else "degraded" if self.engine.alert else "healthy"
+        return HealthStatus(status, self.version, f"{days}d {clock}")
 
     @property
     def version(self) -> str:
@@ -121,8 +117,8 @@ class DeploymentService:
         return self.deployed.model_version if self.deployed else "none"
 
     def count_tokens(self, text: str) -> int:
-        """Of the served model's tokeniser; 0 without a model."""
-        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if self._tokenizer else 0
+        """Of the served model's tokeniser; 0 without a model, or one that does not tell."""
+        return self.engine.engine.count_tokens(text) if self.engine.engine else 0
 
     # --- the same, in pieces ------------------------------------------------------------------------
 
@@ -140,13 +136,13 @@ class DeploymentService:
         told: bool | None = None,
         before: Sequence[Mapping[str, str]] = (),
         persona: str = "",
-    ) -> Iterator[str | Answer]:
+    ) -> Generator[str | Answer]:
         """The reply sentence by sentence, each judged before it is given; then the whole with what the gate did.
 
         Where the whole differs from the pieces (words were held back), it is the whole that counts. `region` (ISO 3166) and `told` are
         as `SafetyGate.enter` has them; `before` are messages for the model alone; `persona` is one of `serving.personas`.
         """
-        began = time.perf_counter()
+        until, began = time.monotonic() + self.settings.serving.deadline_seconds, time.perf_counter()
         talk = as_messages(request)
         first = self._first(persona, before)
         entry = self.gate.enter(talk, self.settings.serving.region if region is None else region, told=told)
@@ -155,10 +151,7 @@ class DeploymentService:
             yield entry.answer
             yield Answer(InferenceResponse(entry.answer, 0.0, 1.0), entry.action, entry, steps)
             return
-        with self._own_turn() as seconds:
-            if entry.disclosure:
-                yield f"{entry.disclosure}\n\n"
-            yield from self._reply([*first, *self.gate.without_own_words(talk)], talk, entry, seconds, steps)
+        yield from self._reply(_Exchange([*first, *self.gate.without_own_words(talk)], talk, entry, until, steps))
 
     def coherence(self, request: InferenceRequest, response: str) -> float:
         """How well the reply fits what was asked, 0-1 (`QualityValidator.score_semantic_coherence`)."""
@@ -171,29 +164,6 @@ class DeploymentService:
 
     # --- inside -------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _own_turn(self) -> Iterator[float]:
-        """The model for one request, until its reply is scored, and the seconds that it may generate for.
-
-        Raises `BusyError` as soon as less than `LEAST_SHARE` of them would be left, `ServiceError` without a model.
-        """
-        arrived, deadline = time.monotonic(), self.settings.serving.deadline_seconds
-        mine = False
-        if self._seats.acquire(blocking=False):
-            try:
-                mine = self._turn.acquire(timeout=deadline * (1 - LEAST_SHARE))
-            finally:
-                self._seats.release()
-        if not mine:
-            _LOG.warning("busy: a request was refused after %.1f s in the queue", time.monotonic() - arrived)
-            raise BusyError("the service is busy: ask again in a moment, or start more of it")
-        try:
-            if self._model is None:
-                raise ServiceError("no model is loaded: start the service with  attune serve --model RUN")
-            yield deadline - (time.monotonic() - arrived)
-        finally:
-            self._turn.release()
-
     def _first(self, persona: str, before: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
         """What the model reads before the talk. Raises `ServiceError` for a persona that is not configured."""
         known = self.settings.serving.personas
@@ -201,100 +171,59 @@ class DeploymentService:
             raise ServiceError(f"persona must be one of {', '.join(sorted(known)) or 'none: set serving.personas'}")
         return [*([{"role": "system", "content": known[persona]}] if persona else []), *before]
 
-    def _reply(
-        self,
-        prompt: Sequence[Mapping[str, str]],
-        talk: Sequence[Mapping[str, str]],
-        entry: Entry,
-        seconds: float,
-        steps: dict[str, float],
-    ) -> Iterator[str | Answer]:
-        """`stream` of a generated reply; the caller has the model's turn. A first try of which nothing was shown has a second."""
-        until = time.monotonic() + seconds
-        temperature = self.settings.serving.temperature
-        tried = yield from self._try(prompt, talk, temperature, seconds, steps)
-        left = until - time.monotonic()
-        again = bool(tried.faults and not tried.shown and left >= self.settings.serving.deadline_seconds * LEAST_SHARE)
-        first = tried
-        if again:
-            tried = yield from self._try(prompt, talk, COOLER * temperature, left, steps)
+    def _reply(self, exchange: _Exchange) -> Generator[str | Answer]:
+        """`stream` of a generated reply. A first try of which nothing was shown has a second, at a lower temperature."""
+        serving, entry, steps = self.settings.serving, exchange.entry, exchange.steps
+        how = GenerationConfig(
+            serving.max_new_tokens, serving.temperature, serving.top_p, serving.repetition_penalty, serving.deadline_seconds
+        )
+        first = tried = yield from self._try(exchange, how)
+        in_time = exchange.until - time.monotonic() >= serving.deadline_seconds * LEAST_SHARE
+        if again := bool(tried.faults and not tried.shown and in_time):
+            tried = yield from self._try(exchange, replace(how, temperature=COOLER * how.temperature))
         if tried.faults:
             whole = InferenceResponse(entry.around(self.gate.messages.withheld), 0.0, 0.0)
             yield Answer(whole, WITHHELD, entry, steps, tried.faults, first.said or tried.said, again)
             return
         if entry.reminder:
             yield f"\n\n{entry.reminder}"
-        action = REMINDED if entry.reminder else PASSED
-        yield Answer(self._scored(prompt, tried.said, entry), action, entry, steps, first.faults if again else (), "", again)
+        bias = self.validator.detect_bias(tried.said).bias_score
+        response = InferenceResponse(entry.around(tried.said), bias, tried.confidence)
+        yield Answer(response, REMINDED if entry.reminder else PASSED, entry, steps, first.faults if again else (), "", again)
 
-    def _try(
-        self,
-        prompt: Sequence[Mapping[str, str]],
-        talk: Sequence[Mapping[str, str]],
-        temperature: float,
-        seconds: float,
-        steps: dict[str, float],
-    ) -> Generator[str, None, _Tried]:
-        """One reply, its sentences given as they are judged, until one must not be shown."""
-        said, shown, began = "", "", time.perf_counter()
-        checked = 0.0
+    def _try(self, exchange: _Exchange, how: GenerationConfig) -> Generator[str, None, _Tried]:
+        """One reply, its sentences given as they are judged, until one must not be shown; before the first what must be said there."""
+        said, shown, heard, began, checked = "", "", list[tuple[int, Piece]](), time.perf_counter(), 0.0
+        lead = f"{exchange.entry.disclosure}\n\n" if exchange.entry.disclosure else ""
 
         def faults(reply: str) -> tuple[str, ...]:
             nonlocal checked
             start = time.perf_counter()
-            found = self.gate.faults(reply, talk)
+            found = self.gate.faults(reply, exchange.talk) if reply else ("empty",)
             checked += time.perf_counter() - start
             return found
 
         try:
-            how = self._generation(seconds=seconds, temperature=temperature)
-            with closing(stream_reply(self._model, self._tokenizer, prompt, how)) as pieces:
+            with closing(self.engine.stream(exchange.prompt, how, exchange.until)) as pieces:
                 for piece in pieces:
-                    said = said + piece if said else piece.lstrip()
+                    said = said + piece.text if said else piece.text.lstrip()
+                    heard.append((len(said), piece))
                     ends = [m.end() for m in SENTENCE_END.finditer(said) if m.end() < len(said)]
                     if ends and ends[-1] > len(shown):
                         if found := faults(said[: ends[-1]]):
                             return _Tried(said, shown, found)
-                        yield said[len(shown) : ends[-1]]
+                        yield (lead if not shown else "") + said[len(shown) : ends[-1]]
                         shown = said[: ends[-1]]
             whole = _ended(said, shown)
-            if found := faults(whole) if whole else ("empty",):
+            if found := faults(whole):
                 return _Tried(said, shown, found)
             if whole[len(shown) :]:
-                yield whole[len(shown) :]
-            return _Tried(whole, whole, ())
+                yield (lead if not shown else "") + whole[len(shown) :]
+            return _Tried(whole, whole, (), _confidence(heard, len(whole)))
         finally:
+            steps = exchange.steps
             steps["check"] = steps.get("check", 0.0) + checked
             steps["generate"] = steps.get("generate", 0.0) + time.perf_counter() - began - checked
-
-    def _generation(
-        self, most_tokens: int | None = None, seconds: float | None = None, temperature: float | None = None
-    ) -> GenerationConfig:
-        serving = self.settings.serving
-        return GenerationConfig(
-            most_tokens or serving.max_new_tokens,
-            serving.temperature if temperature is None else temperature,
-            serving.top_p,
-            serving.repetition_penalty,
-            seconds or serving.deadline_seconds,
-        )
-
-    def _scored(self, talk: Sequence[Mapping[str, str]], reply: str, entry: Entry) -> InferenceResponse:
-        """`confidence` is the geometric mean of the probabilities that the model gives its own words (a first measure,
-
-        not calibrated); reviewed text has 1, text in place of words held back 0. The caller has the model's turn: to wait
-        for it again, behind the next reply, took a burst of requests past the contract's 2 s.
-        """
-        import torch
-
-        encoded = encode_example(
-            self._tokenizer, [*talk, {"role": "assistant", "content": reply}], self._model.config.context_length
-        )
-        ids, labels = (torch.tensor([part], device=self._model.device) for part in (encoded.ids, encoded.labels))
-        with torch.no_grad():
-            loss = self._model(ids, None, labels).language_loss
-        bias = self.validator.detect_bias(reply).bias_score
-        return InferenceResponse(entry.around(reply), bias, round(math.exp(-float(loss)), 4))
 
 
 def as_messages(request: InferenceRequest) -> list[dict[str, str]]:
@@ -329,3 +258,12 @@ def _ended(said: str, shown: str) -> str:
     ends = [m.end() for m in SENTENCE_END.finditer(said)]
     whole = said[: max(ends)] if ends else said
     return whole if len(whole) >= len(shown) else shown
+
+
+def _confidence(heard: Sequence[tuple[int, Piece]], length: int) -> float:
+    """The geometric mean of the probabilities that the model gave its own words, up to `length` characters of the reply.
+
+    A first measure, not calibrated. Reviewed text has 1, text in place of words held back 0, and so has a reply of an engine that tells none.
+    """
+    logprobs = [told for upto, piece in heard if upto <= length for told in piece.logprobs]
+    return round(math.exp(min(0.0, sum(logprobs) / len(logprobs))), 4) if logprobs else 0.0

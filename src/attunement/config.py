@@ -390,6 +390,9 @@ class ServingSettings(Section):
         True,
         description="Say in the reply that this is no human: at the start, when asked, and when the law of the place asks for it.",
     )
+    models: Path | None = Field(
+        None, description="Folder from which another model can be swapped in by POST /api/v1/deployment; empty: none can."
+    )
     alert_webhook: str = Field(
         "",
         description="Address (https) that is told of each clinical alert, without words; empty: alerts stand in the service and its log alone.",

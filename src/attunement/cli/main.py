@@ -31,6 +31,7 @@ from attunement.cli import (
     retention,
     review,
     serve,
+    tls,
     train,
     voice,
 )
@@ -58,6 +59,7 @@ app.add_typer(clients.app, name="clients")
 app.add_typer(retention.app, name="retention")
 app.add_typer(agreements.app, name="agreements")
 app.add_typer(audit.app, name="audit")
+app.add_typer(tls.app, name="tls")
 app.add_typer(backup.app, name="backup")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(compliance.app, name="compliance")

@@ -20,7 +20,7 @@ from starlette.routing import Match
 from attunement import __version__
 from attunement.errors import AccessError, DataError, ServiceError, TemporaryError
 from attunement.security.entry import Access
-from attunement.serving import docs_page, inference, openai_api, queue_routes, signing_in
+from attunement.serving import deployment_routes, docs_page, inference, openai_api, queue_routes, signing_in
 from attunement.serving.exchange import Exchanges
 from attunement.serving.feedback import Feedback
 from attunement.serving.frame import Frame, frame
@@ -84,6 +84,7 @@ def create_app(service: DeploymentService, guard: Guard | None = None, exchanges
     inference.add_routes(app, exchanges, limit)
     openai_api.add_routes(app, exchanges, limit)
     queue_routes.add_routes(app, exchanges, Feedback(access.audit, access.cipher) if access else None)
+    deployment_routes.add_routes(app, exchanges)
     _add_health(app, service)
     signing_in.add_routes(app)
     docs_page.add_routes(app)

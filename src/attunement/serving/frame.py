@@ -9,6 +9,7 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from attunement.serving.patience import BodyInTime
 from attunement.serving.problems import problem
 
 REQUEST_ID = "X-Request-ID"
@@ -55,6 +56,8 @@ class Frame:
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
+        body = BodyInTime(receive)
+
         async def framed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 found = MutableHeaders(scope=message)
@@ -63,8 +66,18 @@ class Frame:
                         found[name] = value
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (refusal or self._app)(scope, receive, framed)
+        if refusal := self._refusal(scope):
+            await refusal(scope, receive, framed)
+            return
+
+        async def unless_late(message: Message) -> None:
+            if not body.late:
+                await framed(message)
+
+        await self._app(scope, body, unless_late)
+        if body.late:  # what the application made of it is not told
+            late = problem(408, "the body did not come in time: send it at once", {"Connection": "close"})
+            await late(scope, receive, framed)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         if scope["method"] in BODILESS:

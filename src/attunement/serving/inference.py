@@ -85,7 +85,7 @@ class InferenceIn(BaseModel):
     )
     persona: str = Field("", max_length=64, description="One of the names in `serving.personas`; empty: none.")
     stream: bool = Field(
-        False, description="Answer with server-sent events: `delta` for each sentence, then `done` with the whole."
+        False, strict=True, description="Answer with server-sent events: `delta` for each sentence, then `done` with the whole."
     )
 
 
@@ -121,6 +121,7 @@ _INFERENCE = responses(
     {
         400: "The body cannot be read: not UTF-8, or nested too deeply",
         411: "The request does not tell its length",
+        408: "The body did not come in time",
         413: "The request is too long",
         422: "The request is not as described",
         503: "Without a model, or busy: ask again after the seconds in the header `Retry-After`",

@@ -52,7 +52,7 @@ class StreamOptions(BaseModel):
     """What a stream holds."""
 
     model_config = ConfigDict(extra="ignore")
-    include_usage: bool = Field(False, description="A last event has the numbers of tokens.")
+    include_usage: bool = Field(False, strict=True, description="A last event has the numbers of tokens.")
 
 
 class CompletionIn(BaseModel):
@@ -68,7 +68,7 @@ class CompletionIn(BaseModel):
     messages: list[MessageIn] = Field(
         min_length=1, max_length=MOST_TURNS, description="The talk, which ends with the user's words."
     )
-    stream: bool | None = Field(False, description="Answer with server-sent events.")
+    stream: bool | None = Field(False, strict=True, description="Answer with server-sent events.")
     stream_options: StreamOptions | None = Field(None, description="What a stream holds.")
     n: Literal[1] | None = Field(1, description="One reply.")
     metadata: dict[str, str] | None = Field(

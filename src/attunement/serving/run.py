@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from attunement.errors import ConfigError, ServiceError
+from attunement.serving.patience import PatientProtocol
 
 
 @contextmanager
@@ -76,6 +77,7 @@ def configured(app: FastAPI, tls_certificate: Path | None = None, tls_key: Path 
     """The server's configuration; over TLS 1.2 and later alone (NIST SP 800-52r2)."""
     config = uvicorn.Config(
         app,
+        http=PatientProtocol,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -352,6 +352,20 @@ def test_pieces_add_up_to_the_reply(service: DeploymentService) -> None:
     assert isinstance(answer, Answer) and answer.action == "passed" and "".join(map(str, pieces)) == answer.reply.response
 
 
+def test_another_model_than_was_asked_for_is_degraded() -> None:
+    def make(path: Path) -> Engine:
+        if path == Path("broken"):
+            raise ModelError("it is broken")
+        return Saying("Hello.")
+
+    another = DeploymentService(SETTINGS)
+    another.engine = EngineHolder(make)
+    another.load_model(Path("good"))
+    assert another.health_check().status == "healthy"
+    assert another.load_model(Path("broken")).model_version == "saying@1"
+    assert another.health_check().status == "degraded" and "it is broken" in another.engine.alert
+
+
 def test_own_messages(tmp_path: Path) -> None:
     path = tmp_path / "messages.toml"
     path.write_text(
@@ -405,7 +419,12 @@ def held_up(service: DeploymentService, monkeypatch: pytest.MonkeyPatch, steps: 
 
 @pytest.mark.parametrize(("busy_share", "status"), [(0.3, 200), (0.95, 503)])
 def test_whose_first_word_comes_late_is_refused_and_not_cut_short(
-    service: DeploymentService, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, busy_share: float, status: int
+    service: DeploymentService,
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    busy_share: float,
+    status: int,
 ) -> None:
     """The model is busy with others for a share of the deadline."""
     assert (1 - busy_share >= LEAST_SHARE) == (status == 200)
@@ -425,6 +444,8 @@ def test_whose_first_word_comes_late_is_refused_and_not_cut_short(
         assert "That sounds hard." in answer.json()["response"]
     else:
         assert answer.headers["Retry-After"] == "2" and "ask again in a moment" in answer.json()["detail"]
+        assert [r.levelno for r in caplog.records if r.message.startswith("busy: ")] == [logging.WARNING]
+        assert "winter" not in caplog.text
     assert ask(client, "I feel sad since winter.").status_code == 200
 
 

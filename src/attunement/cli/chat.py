@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +33,12 @@ def chat(
     use_identity(settings.security.age_identity)
     # In a terminal a reply that streams may take longer than the service's answer may.
     longer = {"deadline_seconds": max(settings.serving.deadline_seconds, 20.0)}
-    service = DeploymentService(settings.model_copy(update={"serving": settings.serving.model_copy(update=longer)}))
+    patient = settings.model_copy(update={"serving": settings.serving.model_copy(update=longer)})
+    with closing(DeploymentService(patient)) as service:
+        _talk(service, model, once, as_json)
+
+
+def _talk(service: Any, model: Path, once: str | None, as_json: bool) -> None:
     deployed = service.load_model(model)
     console, talk = Console(highlight=False), list[dict[str, str]]()
     if once is None and not as_json:

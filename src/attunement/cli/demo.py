@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,9 +111,12 @@ def _serve_and_ask(run: Path, settings: Settings) -> None:
     from attunement.serving.service import DeploymentService
 
     _step(4, "Serve it, and ask over HTTP")
-    service = DeploymentService(settings)
-    service.load_model(run)
-    with listen("127.0.0.1", 0) as socket, running(create_app(service), socket):
+    with (
+        closing(DeploymentService(settings)) as service,
+        listen("127.0.0.1", 0) as socket,
+        running(create_app(service), socket),
+    ):
+        service.load_model(run)
         address = f"http://127.0.0.1:{socket.getsockname()[1]}"
         asked = time.monotonic()
         answer = httpx.post(f"{address}/api/v1/inference", json=SAID, timeout=60, trust_env=False).raise_for_status()

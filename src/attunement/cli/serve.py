@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from attunement.cli.options import Model, Overrides, Recipe
+from attunement.cli.options import Overrides, Recipe
 from attunement.config import Settings, load_settings
 from attunement.errors import ConfigError
 
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def serve(
-    model: Model,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a run (its best checkpoint) or of a checkpoint; of an export where serving.engine is vllm; "
+            "where it is openai none is needed."
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: serving.host, this machine only).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default: serving.port); 0 takes a free one.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate for HTTPS (PEM; default: serving.tls_certificate).")] = None,
@@ -39,6 +45,8 @@ def serve(
     sets = [f"serving.{key}={value}" for key, value in given.items() if value is not None]
     settings = load_settings(recipe, [*(overrides or ()), *sets]).settings
     serving = settings.serving
+    if model is None and serving.engine != "openai":
+        raise ConfigError("which model? Give --model RUN")
     _check_tls(settings, insecure_http)
     from attunement.security.age_files import use_identity
     from attunement.security.recording import noted
@@ -53,9 +61,12 @@ def serve(
     from attunement.serving.service import DeploymentService
 
     use_identity(settings.security.age_identity)
-    with asked(settings) as access, listen(serving.host, serving.port) as socket:
-        service = DeploymentService(settings)
-        deployed = service.load_model(model)
+    with (
+        asked(settings) as access,
+        listen(serving.host, serving.port) as socket,
+        closing(DeploymentService(settings)) as service,
+    ):
+        deployed = service.load_model(model or Path())
         address = f"{'https' if serving.tls_key else 'http'}://{_bracketed(serving.host)}:{socket.getsockname()[1]}"
         console = Console(highlight=False)
         console.print(f"  model: {deployed.model_version} on {deployed.device}", soft_wrap=True)

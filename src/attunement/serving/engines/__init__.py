@@ -6,6 +6,7 @@ that speaks OpenAI's protocol. All take many callers at once, and none knows of 
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from abc import ABC, abstractmethod
@@ -30,6 +31,7 @@ SENTENCE_TOKENS = 12
 """Of a short sentence."""
 BUSY = "the service is busy: ask again in a moment, or start more of it"
 CLOSED = "the engine was closed: ask again"
+_LOG = logging.getLogger(__name__)
 
 
 class BusyError(ServiceError):
@@ -139,6 +141,7 @@ class Inbox(Generic[T]):
                 found = self._items.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
             except queue.Empty:
                 if waiting:
+                    _LOG.warning("busy: a request was refused, its first word would have come too late")
                     raise BusyError(BUSY) from None
                 return
             if found is None:

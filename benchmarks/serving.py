@@ -1,0 +1,42 @@
+"""What the service gives, measured: `results/serving.json`, one entry a part.
+
+    attune demo --out /tmp/demo                            # the model that is served
+    python benchmarks/serving.py engine --run /tmp/demo/runs/demo
+
+`engine`: the built-in engine beside `transformers serve` with the same model (pip install 'transformers[serving]'), 16 users at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import machine
+
+PARTS = ("engine",)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="+", metavar="PART", help=f"all, {', '.join(PARTS)}")
+    parser.add_argument("--run", type=Path, required=True, help="run whose best checkpoint is served")
+    parser.add_argument("--rounds", type=int, default=3, help="of each repeat, the servers by turns")
+    parser.add_argument("--repeats", type=int, default=3, help="of the whole, servers started anew")
+    chosen = parser.parse_args()
+    if unknown := [name for name in chosen.part if name not in (*PARTS, "all")]:
+        parser.error(f"there is no part '{unknown[0]}': they are all, {', '.join(PARTS)}")
+    path = machine.RESULTS / "serving.json"
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name in PARTS if "all" in chosen.part else dict.fromkeys(chosen.part):
+        about = machine.describe()
+        found = importlib.import_module(f"serving_parts.{name}").measure(chosen.run, chosen.rounds, chosen.repeats)
+        figures[name] = {"machine": about, **found}
+    machine.write("serving", figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -53,7 +53,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
 
 
-_STATUS = {"anonymous": 401, "credentials": 401, "wait": 429, "rate": 429, "enrolled": 409}
+_STATUS = {"anonymous": 401, "credentials": 401, "wait": 429, "rate": 429, "enrolled": 409, "no_factor": 409}
 """Statuses of the reasons of `AccessError`; of others 403."""
 
 

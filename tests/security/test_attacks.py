@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import socket
 import threading
 import time
 import zipfile
@@ -129,6 +130,60 @@ def test_a_public_page_does_not_lead_inside(inside: str) -> None:
 
     with pytest.raises(RecordingError, match="leads to the private address"):
         media_site._allow(Site(), inside)
+
+
+def test_a_public_name_does_not_lead_inside_later(
+    leading: tuple[type[Leading], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the name is public when it is first looked up, and this machine's after that."""
+    pytest.importorskip("yt_dlp", reason="the extra `voice` is not installed")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    kind, address = leading
+    port, public, dialled = int(address.rpartition(":")[2]), "93.184.215.14", list[str]()
+    answers = [[public], ["127.0.0.1"], ["10.0.0.1", public], ["127.0.0.1"]]
+    real_names, real_connect = socket.getaddrinfo, socket.create_connection
+
+    def names(host: str, *args: Any, **more: Any) -> Any:
+        if host != "media.example.org":
+            return real_names(host, *args, **more)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in answers.pop(0)]
+
+    def connect(where: tuple[str, int], *args: Any, **more: Any) -> Any:  # the public address is played by the server here
+        dialled.append(where[0])
+        return real_connect(("127.0.0.1" if where[0] == public else where[0], where[1]), *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    kind.target = "file:///etc/passwd"
+    site = media_site.client(load_settings(None, ["voice.pause_seconds=0"]).settings.voice, tmp_path, lambda _: None)
+    site.began_at = f"http://media.example.org:{port}/talk"
+
+    def ask() -> None:
+        with media_site.asking(site.began_at):
+            site.urlopen(site.began_at).close()
+
+    with pytest.raises(RecordingError, match="not an http or https"):  # it was asked, and leads nowhere
+        ask()
+    assert len(kind.asked) == 1 and dialled == [public]
+    with pytest.raises(RecordingError, match=r"private address 127\.0\.0\.1"):
+        ask()
+    assert len(kind.asked) == 1 and dialled == [public], "this machine was asked"
+    with pytest.raises(RecordingError, match="not an http or https"):  # of several the public one alone
+        ask()
+    assert dialled == [public, public]
+    with pytest.raises(RecordingError, match="private address"), media_site.asking(site.began_at):
+        site.extract_info(site.began_at, download=True)
+    assert len(kind.asked) == 2 and answers == [] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ip", "public"),
+    [("93.184.215.14", True), ("2606:4700::1111", True), ("64:ff9b::5db8:d70e", True), ("64:ff9b::7f00:1", False), ("2002:7f00:1::1", False),
+     ("::ffff:127.0.0.1", False), ("fe80::1%eth0", False), ("0.0.0.0", False), ("100.64.0.1", False), ("169.254.169.254", False)],
+)  # fmt: skip
+def test_addresses_of_the_whole_internet(ip: str, public: bool) -> None:
+    assert media_site._is_public(ip) is public
 
 
 def test_the_downloader_does_not_follow_to_a_file(leading: tuple[type[Leading], str], tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ from attunement.storage.files import file_hash, read_json, write_json
 
 # --- regular expressions ---------------------------------------------------------------------------------------------
 
-WANTED_SECONDS, SLACK = 0.05, 4
-"""50 ms is wanted of a text of 20,000; a shared machine is slow. What is quadratic takes 0.5 s and more."""
+WANTED_SECONDS = 0.05
+"""Of the processor, for a text of 20,000. What is quadratic takes 0.5 s and more."""
 
 
 def test_no_expression_escapes_the_test() -> None:
@@ -45,13 +45,13 @@ def test_no_regular_expression_can_be_slowed_down() -> None:
     for expression in expressions.everything():
         for text in expressions.hostile(expression.pattern):
             taken = 9.0
-            for _ in range(3):
-                start = time.process_time()
+            for _ in range(5):  # other work on the machine is no fault of an expression
+                start = time.thread_time()
                 expression.run(text)
-                taken = min(taken, time.process_time() - start)
-                if taken < WANTED_SECONDS * SLACK:
+                taken = min(taken, time.thread_time() - start)
+                if taken < WANTED_SECONDS:
                     break
-            assert taken < WANTED_SECONDS * SLACK, f"{expression.where}: {taken:.2f} s on {text[:30]!r}...{text[-3:]!r}"
+            assert taken < WANTED_SECONDS, f"{expression.where}: {taken:.2f} s on {text[:30]!r}...{text[-3:]!r}"
 
 
 def test_the_hostile_texts_find_what_is_slow() -> None:
@@ -61,14 +61,14 @@ def test_the_hostile_texts_find_what_is_slow() -> None:
     def worst(pattern: str) -> float:
         expression, slowest = expressions.Expression(re.compile(pattern), "here", frozenset({"search"})), 0.0
         for text in expressions.hostile(expression.pattern):
-            start = time.process_time()
+            start = time.thread_time()
             expression.run(text)
-            slowest = max(slowest, time.process_time() - start)
-            if slowest > WANTED_SECONDS * SLACK:
+            slowest = max(slowest, time.thread_time() - start)
+            if slowest > WANTED_SECONDS:
                 break
         return slowest
 
-    assert min(worst(r"\s+$"), worst(r"\S+@\S+")) > WANTED_SECONDS * SLACK > worst(r"(?<!\s)\s+$")
+    assert min(worst(r"\s+$"), worst(r"\S+@\S+")) > WANTED_SECONDS > worst(r"(?<!\s)\s+$")
 
 
 # --- addresses: a server that leads elsewhere ------------------------------------------------------------------------

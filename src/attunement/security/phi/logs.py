@@ -147,8 +147,9 @@ def _places(part: str, text: str, free: list[Region]) -> Iterator[Region]:
     """Where `part` stands in the `free` regions of `text`, without the words that it would cut."""
     if not any(map(str.isalpha, part)):
         return
-    for match in re.finditer(re.escape(part), text):
-        start, end = match.span()
+    at = -1
+    while (at := text.find(part, at + 1)) >= 0:
+        start, end = at, at + len(part)
         while start < end and start and text[start - 1].isalnum() and text[start].isalnum():
             start += 1
         while end > start and end < len(text) and text[end].isalnum() and text[end - 1].isalnum():

@@ -12,7 +12,11 @@ from attunement.config import DataSettings, load_settings
 from attunement.curation.pipeline import DataPipeline
 from attunement.curation.privacy import Privacy
 from attunement.curation.provenance import trace
+from attunement.errors import UserError
 from attunement.records import Conversation, Origin, Turn
+from attunement.security.incidents import Incident, Incidents
+from attunement.security.master_key import FileMasterKey
+from attunement.security.vault import Vault
 from attunement.storage.files import read_jsonl
 
 NAMES = ("Kowalczyk", "Agnieszka", "555-0147", "agnieszka.k@mailbox.example")
@@ -75,6 +79,36 @@ def test_what_is_asked_for_stays_and_is_told(tmp_path: Path) -> None:
     report = built(tmp_path / "out", "block")  # over the same folder: nothing of the build before is taken up
     assert report["pairs"]["kept"] == 1 and report["pairs"]["rejected_by_reason"]["personal_data"] == 2
     assert holding(tmp_path / "out") == set()
+
+
+def test_what_is_blocked_is_one_incident_of_the_build(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = [[("client", "I am Agnieszka Kowalczyk and I sleep badly, night after night."), TALKS[1][1]]]
+    home, settings = tmp_path / "home", load_settings(overrides=[f"home={tmp_path / 'home'}"]).settings
+
+    def book() -> list[Incident]:
+        with Vault.open(settings) as vault:
+            assert {r.target for r in vault.audit.records() if r.action.startswith("incident:")} == {
+                i.id for i in Incidents(vault).all()
+            }
+            return Incidents(vault).all()
+
+    built(tmp_path / "out", "block", [*TALKS, *other])  # nobody made a vault: the log has it
+    assert "2 conversations with personal data" in caplog.text and not (home / "keys.db").exists()
+    FileMasterKey.create(home / "master.key")
+    built(tmp_path / "clean", "block", TALKS[1:])
+    built(tmp_path / "redacted", "redact")
+    assert book() == []
+    built(tmp_path / "out", "block", [*TALKS, *other])
+    (incident,) = book()
+    told = incident.steps[0].data["text"]
+    assert incident.kind == "blocked" and len(incident.steps) == 1 and "2 conversations" in told and "1 PHONE" in told
+    assert not [name for name in NAMES if name in told + caplog.text]
+    built(tmp_path / "out", "block", [*TALKS, *other])  # again, over what stands already
+    assert [len(i.steps) for i in book()] == [2]
+    (home / "master.key").write_text("not a key")
+    with pytest.raises(UserError):  # what cannot be recorded makes no dataset
+        built(tmp_path / "unrecorded", "block")
+    assert not (tmp_path / "unrecorded" / "train.jsonl").exists()
 
 
 def test_what_nobody_said_is_passed_over(tmp_path: Path) -> None:

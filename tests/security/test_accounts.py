@@ -338,7 +338,10 @@ def test_a_recovery_code_is_good_once(access: Access, clock: SetClock) -> None:
     assert access.factors.confirm(account.id, codes[3].lower().replace("-", " "), ACT) == []
     with pytest.raises(AccessError):
         access.factors.confirm(account.id, codes[3], ACT)
-    new = access.factors.renew_recovery(account.id, ACT)
+    with pytest.raises(AccessError):  # ten new ones for a found one
+        access.factors.renew_recovery(account.id, codes[5], ACT)
+    clock.forward(seconds=30)
+    new = access.factors.renew_recovery(account.id, code_for(enrolment.secret, clock), ACT)
     with pytest.raises(AccessError):
         access.factors.confirm(account.id, codes[4], ACT)
     access.factors.confirm(account.id, new[4], ACT)

@@ -19,7 +19,9 @@ from attunement.providers.opening import open_provider
 from attunement.security.acting import Act
 from attunement.security.agreements import Agreements, is_outside
 from attunement.security.audit import AuditLog
-from attunement.security.recording import agreements_of
+from attunement.security.incidents import Incidents
+from attunement.security.recording import agreements_of, incidents_of
+from attunement.security.vault import Vault
 from attunement.storage.sql import Store
 from speaking import said, speaking
 
@@ -88,6 +90,51 @@ def test_text_with_personal_data_stays_here_without_one(tmp_path: Path, monkeypa
     assert isinstance(
         RUNNER.invoke(app, ["agreements", "add", "x.org", "--signed", "soon", "--contact", "x"]).exception, UserError
     )
+
+
+def test_what_was_stopped_is_an_incident_where_there_is_a_vault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The address is of nobody (192.0.2.1, RFC 5737): a request that got out of the guard would fail otherwise."""
+    monkeypatch.setenv("ATTUNE_HOME", str(tmp_path / "home"))
+    settings = load_settings(overrides=['providers.model="m"']).settings
+
+    async def ask(times: int) -> list[str]:
+        rules = {"in_force": agreements_of(settings), "blocked": incidents_of(settings)}
+        provider = open_provider("http://192.0.2.1:9/v1", settings.providers, tmp_path / "answers", **rules)  # type: ignore[arg-type]
+        told = []
+        for _ in range(times):
+            with pytest.raises(ServiceError, match=r"nothing was sent to 192\.0\.2\.1") as refused:
+                await provider.complete(PERSONAL)
+            told.append(str(refused.value))
+        await provider.close()
+        return told
+
+    (told,) = asyncio.run(ask(1))
+    assert "attune incidents" not in told and "attune keys init" in caplog.text and "1 requests" in caplog.text
+    RUNNER.invoke(app, ["keys", "init"], catch_exceptions=False)
+    told = asyncio.run(ask(3))
+    with Vault.open(settings) as vault:
+        (incident,) = Incidents(vault).all()
+        assert incident.kind == "blocked" and all(f"attune incidents show {incident.id}" in text for text in told)
+        texts = [step.data["text"] for step in incident.steps]
+        assert [text.split(" ")[0] for text in texts] == ["1", "2"]  # the first at once, the others at the end
+        assert "192.0.2.1" in texts[0] and "1 PHONE" in texts[0] and "2 PHONE" in texts[1]
+        done = [(r.action, r.target) for r in vault.audit.records() if r.action.startswith("incident:")]
+        assert done == [("incident:open", incident.id), ("incident:seen", incident.id)]
+    for word in ("Agnieszka", "Kowalczyk", "555"):
+        assert word not in "".join([*told, *texts, caplog.text])
+    asyncio.run(ask(1))
+    with Vault.open(settings) as vault:  # another run of the same day is counted with it
+        assert [len(i.steps) for i in Incidents(vault).all()] == [3]
+
+    def broken(_: str) -> str:
+        raise UserError("no space left")
+
+    guarded = Guarded(open_provider("http://127.0.0.1:9/v1", settings.providers, tmp_path), "x.org", lambda _: False, broken)
+    with pytest.raises(ServiceError, match="nothing was sent"):  # it is refused all the same
+        asyncio.run(guarded.complete(PERSONAL))
+    assert "no space left" in caplog.text
 
 
 def test_other_machines_are_outside(tmp_path: Path) -> None:

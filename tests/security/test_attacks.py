@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import socket
 import threading
 import time
 import zipfile
@@ -31,8 +32,8 @@ from attunement.storage.files import file_hash, read_json, write_json
 
 # --- regular expressions ---------------------------------------------------------------------------------------------
 
-WANTED_SECONDS, SLACK = 0.05, 4
-"""50 ms is wanted of a text of 20,000; a shared machine is slow. What is quadratic takes 0.5 s and more."""
+WANTED_SECONDS = 0.05
+"""Of the processor, for a text of 20,000. What is quadratic takes 0.5 s and more."""
 
 
 def test_no_expression_escapes_the_test() -> None:
@@ -44,13 +45,13 @@ def test_no_regular_expression_can_be_slowed_down() -> None:
     for expression in expressions.everything():
         for text in expressions.hostile(expression.pattern):
             taken = 9.0
-            for _ in range(3):
-                start = time.process_time()
+            for _ in range(5):  # other work on the machine is no fault of an expression
+                start = time.thread_time()
                 expression.run(text)
-                taken = min(taken, time.process_time() - start)
-                if taken < WANTED_SECONDS * SLACK:
+                taken = min(taken, time.thread_time() - start)
+                if taken < WANTED_SECONDS:
                     break
-            assert taken < WANTED_SECONDS * SLACK, f"{expression.where}: {taken:.2f} s on {text[:30]!r}...{text[-3:]!r}"
+            assert taken < WANTED_SECONDS, f"{expression.where}: {taken:.2f} s on {text[:30]!r}...{text[-3:]!r}"
 
 
 def test_the_hostile_texts_find_what_is_slow() -> None:
@@ -60,14 +61,14 @@ def test_the_hostile_texts_find_what_is_slow() -> None:
     def worst(pattern: str) -> float:
         expression, slowest = expressions.Expression(re.compile(pattern), "here", frozenset({"search"})), 0.0
         for text in expressions.hostile(expression.pattern):
-            start = time.process_time()
+            start = time.thread_time()
             expression.run(text)
-            slowest = max(slowest, time.process_time() - start)
-            if slowest > WANTED_SECONDS * SLACK:
+            slowest = max(slowest, time.thread_time() - start)
+            if slowest > WANTED_SECONDS:
                 break
         return slowest
 
-    assert min(worst(r"\s+$"), worst(r"\S+@\S+")) > WANTED_SECONDS * SLACK > worst(r"(?<!\s)\s+$")
+    assert min(worst(r"\s+$"), worst(r"\S+@\S+")) > WANTED_SECONDS > worst(r"(?<!\s)\s+$")
 
 
 # --- addresses: a server that leads elsewhere ------------------------------------------------------------------------
@@ -129,6 +130,60 @@ def test_a_public_page_does_not_lead_inside(inside: str) -> None:
 
     with pytest.raises(RecordingError, match="leads to the private address"):
         media_site._allow(Site(), inside)
+
+
+def test_a_public_name_does_not_lead_inside_later(
+    leading: tuple[type[Leading], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the name is public when it is first looked up, and this machine's after that."""
+    pytest.importorskip("yt_dlp", reason="the extra `voice` is not installed")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    kind, address = leading
+    port, public, dialled = int(address.rpartition(":")[2]), "93.184.215.14", list[str]()
+    answers = [[public], ["127.0.0.1"], ["10.0.0.1", public], ["127.0.0.1"]]
+    real_names, real_connect = socket.getaddrinfo, socket.create_connection
+
+    def names(host: str, *args: Any, **more: Any) -> Any:
+        if host != "media.example.org":
+            return real_names(host, *args, **more)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in answers.pop(0)]
+
+    def connect(where: tuple[str, int], *args: Any, **more: Any) -> Any:  # the public address is played by the server here
+        dialled.append(where[0])
+        return real_connect(("127.0.0.1" if where[0] == public else where[0], where[1]), *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    kind.target = "file:///etc/passwd"
+    site = media_site.client(load_settings(None, ["voice.pause_seconds=0"]).settings.voice, tmp_path, lambda _: None)
+    site.began_at = f"http://media.example.org:{port}/talk"
+
+    def ask() -> None:
+        with media_site.asking(site.began_at):
+            site.urlopen(site.began_at).close()
+
+    with pytest.raises(RecordingError, match="not an http or https"):  # it was asked, and leads nowhere
+        ask()
+    assert len(kind.asked) == 1 and dialled == [public]
+    with pytest.raises(RecordingError, match=r"private address 127\.0\.0\.1"):
+        ask()
+    assert len(kind.asked) == 1 and dialled == [public], "this machine was asked"
+    with pytest.raises(RecordingError, match="not an http or https"):  # of several the public one alone
+        ask()
+    assert dialled == [public, public]
+    with pytest.raises(RecordingError, match="private address"), media_site.asking(site.began_at):
+        site.extract_info(site.began_at, download=True)
+    assert len(kind.asked) == 2 and answers == [] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ip", "public"),
+    [("93.184.215.14", True), ("2606:4700::1111", True), ("64:ff9b::5db8:d70e", True), ("64:ff9b::7f00:1", False), ("2002:7f00:1::1", False),
+     ("::ffff:127.0.0.1", False), ("fe80::1%eth0", False), ("0.0.0.0", False), ("100.64.0.1", False), ("169.254.169.254", False)],
+)  # fmt: skip
+def test_addresses_of_the_whole_internet(ip: str, public: bool) -> None:
+    assert media_site._is_public(ip) is public
 
 
 def test_the_downloader_does_not_follow_to_a_file(leading: tuple[type[Leading], str], tmp_path: Path) -> None:

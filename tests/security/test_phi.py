@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -168,6 +168,79 @@ def test_logs_are_sanitised_with_their_arguments_and_tracebacks() -> None:
     told = stream.getvalue()
     assert "[EMAIL]" in told and "[IP]" in told and "Traceback" in told
     assert not re.search(r"jo\.lee|81\.2|457-55|0048213", told)
+
+
+WORDS = "Mixture of Experts: %s from Lightning"
+SAID = "Agnieszka Kowalczyk"
+
+
+def records(*calls: Callable[[logging.Logger], None]) -> list[str]:
+    """What a handler with the filter writes for each call."""
+    stream = io.StringIO()
+    log, handler = logging.getLogger("attunement.test.words"), logging.StreamHandler(stream)
+    handler.addFilter(Sanitiser())
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        for call in calls:
+            call(log)
+            stream.write("\0")
+    finally:
+        log.removeHandler(handler)
+    return [told.rstrip("\n") for told in stream.getvalue().split("\0")[:-1]]
+
+
+def test_words_of_the_code_are_nobodys_name() -> None:
+    what, steps = "Maria Gonzalez", 3
+    told = records(
+        lambda log: log.warning("Mixture of Experts in Lightning"),
+        lambda log: log.warning("Mixture for %s in Lightning, %d%% of Boston", what, 5),
+        lambda log: log.warning("Mixture of %(who)s, Lightning", {"who": what}),
+        lambda log: log.warning(f"Mixture in Lightning: {what} has {steps} steps, Boston"),
+        lambda log: log.warning(WORDS, what),
+        lambda log: log.warning("Mixture of %s Lightning", "Mixture"),
+    )
+    assert told == [
+        "Mixture of Experts in Lightning",
+        "Mixture for [NAME] in Lightning, 5% of Boston",
+        "Mixture of [NAME], Lightning",
+        "Mixture in Lightning: [NAME] has 3 steps, Boston",
+        "Mixture of Experts: [NAME] from Lightning",
+        "Mixture of [NAME] Lightning",
+    ]
+
+
+def test_what_is_no_code_is_data_wherever_it_stands() -> None:
+    said = "".join(("I am ", SAID, ", MRN 0048213"))
+
+    def raised(log: logging.Logger, error: BaseException) -> None:
+        try:
+            try:
+                raise error
+            except ValueError as first:
+                raise RuntimeError("second\nline of " + SAID) from first
+        except RuntimeError:
+            log.exception("failed")
+
+    def elsewhere(log: logging.Logger) -> None:
+        record = log.makeRecord(log.name, logging.ERROR, "gone.py", 1, "Mixture for %s", (SAID,), None)
+        log.handle(record)  # as from a queue
+        log.handle(record)  # and a second handler with the filter
+
+    told = records(
+        lambda log: log.warning(said),
+        lambda log: log.warning("%*d %s", 3, 1, SAID),
+        lambda log: log.warning("%s %r", ValueError(SAID), {"name": SAID}),
+        lambda log: log.warning("".join(("Mixture %s of ", SAID)), "x"),
+        lambda log: raised(log, ValueError("first\n  and " + SAID)),
+        elsewhere,
+    )
+    for each in told:
+        assert "[NAME]" in each and not re.search("Agnieszka|Kowalczyk|0048213", each), each
+    assert told[4].count("Traceback") == 2 and "ValueError: first" in told[4] and "raise error" in told[4]
+    record = logging.LogRecord("probe", logging.ERROR, "gone.py", 1, "%d", (SAID,), None)
+    assert Sanitiser().filter(record) and record.getMessage() == "a message cannot be formatted: TypeError"
+    assert told[5] == "Mixture for [NAME]\nMixture for [NAME]"
 
 
 def test_sure_spans_win_and_rests_stay() -> None:

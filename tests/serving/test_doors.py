@@ -213,6 +213,33 @@ def test_the_whole_of_a_first_sign_in(access: Access, address: str, clock: SetCl
         assert client.post(f"{AUTH}/totp", json={"code": code_for(secret, clock)}).json()["recovery_codes"]
 
 
+def test_recovery_codes_are_renewed_by_who_shows_the_second_factor_again(access: Access, address: str, clock: SetClock) -> None:
+    path, mine = f"{AUTH}/totp/recovery-codes", person(access, "renewer", Role.REVIEWER)
+    with browser(address) as client, browser(address) as thief:
+        signed(client, "renewer")
+        signed(thief, "renewer")
+        none_yet = client.post(path, json={"code": "123456"})
+        assert none_yet.status_code == 409 and "enrol" in none_yet.json()["detail"]
+        secret = client.post(f"{AUTH}/totp/enrol").json()["secret"]
+        assert client.post(path, json={"code": code_for(secret, clock)}).status_code == 409  # never confirmed
+        shown = client.post(f"{AUTH}/totp", json={"code": code_for(secret, clock)}).json()
+        client.headers[FORGERY_HEADER], old = shown["forgery_token"], shown["recovery_codes"]
+        for wrong in (code_for(secret, clock), old[0], "000000"):  # used, a recovery code, wrong
+            assert client.post(path, json={"code": wrong}).status_code == 401
+        clock.forward(seconds=30)
+        assert thief.post(path, json={"code": code_for(secret, clock)}).status_code == 403  # the password alone
+        assert client.post(path, json={}).status_code == 422
+        unasked = client.post(path, json={"code": code_for(secret, clock)}, headers={FORGERY_HEADER: "x"})
+        assert unasked.status_code == 403
+        answer = client.post(path, json={"code": code_for(secret, clock)})
+        new = answer.json()["recovery_codes"]
+        assert answer.status_code == 200 and len(set(new)) == 10 and not set(new) & set(old)
+        assert thief.post(f"{AUTH}/totp", json={"code": old[1]}).status_code == 401
+        assert thief.post(f"{AUTH}/totp", json={"code": new[1]}).status_code == 200
+    told = [(r.outcome, r.actor) for r in access.audit.records() if r.action == "second_factor:renew_recovery"]
+    assert told == [("refused", mine)] * 3 + [("done", mine)]
+
+
 def test_signing_out(access: Access, address: str) -> None:
     person(access, "leaver", Role.REVIEWER)
     with browser(address) as client, browser(address) as other:

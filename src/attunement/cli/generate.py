@@ -50,7 +50,7 @@ def edge_cases(
     from rich.progress import Progress
 
     from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
-    from attunement.security.recording import agreements_of
+    from attunement.security.recording import agreements_of, incidents_of
     from attunement.sources.edge_cases.generator import EdgeCaseGenerator
     from attunement.sources.edge_cases.grammar import WRITTEN
     from attunement.sources.edge_cases.run import generate_folder
@@ -58,11 +58,11 @@ def edge_cases(
     given = {"model": model and json.dumps(model), "concurrency": concurrency}
     more = [f"providers.{name}={value}" for name, value in given.items() if value is not None]
     settings = load_settings(recipe, [*(overrides or ()), *more]).settings
-    may = agreements_of(settings)
+    may, blocked = agreements_of(settings), incidents_of(settings)
     engine = (
         None
         if provider == OFFLINE
-        else open_provider(provider, settings.providers, out / ANSWERS, budget_usd=budget_usd, in_force=may)
+        else open_provider(provider, settings.providers, out / ANSWERS, budget_usd=budget_usd, in_force=may, blocked=blocked)
     )
     console = Console(stderr=True, highlight=False)
     with Progress(console=console, disable=as_json) as progress:

@@ -34,16 +34,16 @@ def personas(
     from rich.progress import Progress
 
     from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
-    from attunement.security.recording import agreements_of
+    from attunement.security.recording import agreements_of, incidents_of
     from attunement.sources.personas.run import run
 
     more = [f"providers.model={json.dumps(model)}"] if model else []
     settings = load_settings(recipe, [*(overrides or ()), *more]).settings
-    may = agreements_of(settings)
+    may, blocked = agreements_of(settings), incidents_of(settings)
     engine = (
         None
         if provider == OFFLINE
-        else open_provider(provider, settings.providers, out / ANSWERS, budget_usd=budget_usd, in_force=may)
+        else open_provider(provider, settings.providers, out / ANSWERS, budget_usd=budget_usd, in_force=may, blocked=blocked)
     )
     console = Console(stderr=True, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -79,7 +79,7 @@ def step(
     residents: Annotated[int | None, typer.Option(min=0, help="With count: how many of them live in one state.")] = None,
     factor: Annotated[str | None, typer.Option(help="With factor: information, recipient, acquired or mitigated.")] = None,
     decision: Annotated[
-        str | None, typer.Option(help="With decide: breach, low_probability, excluded, secured or no_phi.")
+        str | None, typer.Option(help="With decide: breach, low_probability, excluded, secured, stopped or no_phi.")
     ] = None,
     until: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="With delay: the day that the official named.")

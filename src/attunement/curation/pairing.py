@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,17 @@ def pair_shard(shard: ReadShard, left_out: set[int], settings: DataSettings, wor
         write_json(done, {"rows": len(rows), "sha256": file_hash(path)})
     figures = read_json(done)
     return PairShard(shard, path, figures["sha256"], figures["rows"])
+
+
+def blocked_personal_data(shards: Sequence[PairShard]) -> tuple[int, Counter[str]]:
+    """How many conversations are left out because they hold personal data, and how many identifiers of each type they hold."""
+    conversations, found = 0, Counter[str]()
+    for shard in shards:
+        by_row = {row["row"]: row["phi"] for row in shard.load() if row["fault"] == PERSONAL_DATA}
+        conversations += len(by_row)
+        for counts in by_row.values():
+            found.update(counts)
+    return conversations, found
 
 
 def _rows(kept: dict[int, Conversation], blocked: Mapping[int, Any], settings: DataSettings) -> Iterator[dict[str, Any]]:

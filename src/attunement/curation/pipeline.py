@@ -30,7 +30,7 @@ from attunement.curation.dedup import Groups, text_key
 from attunement.curation.export import DatasetWriter, example_row, pair_of_row
 from attunement.curation.manifest import Manifest, write_manifest
 from attunement.curation.mixture import BALANCE_TOLERANCE
-from attunement.curation.pairing import PairShard, duplicate_pairs, pair_shard
+from attunement.curation.pairing import PairShard, blocked_personal_data, duplicate_pairs, pair_shard
 from attunement.curation.parts import PARTS, Parts, facts_of, in_parts, source_files
 from attunement.curation.privacy import Privacy
 from attunement.curation.reading import ReadShard, read_shards
@@ -45,6 +45,7 @@ from attunement.quality.appropriateness import validate_by_rules
 from attunement.quality.panel import Judges
 from attunement.readers.files import SourceFile
 from attunement.records import SHARES, ProcessedDataset, QAPair, QualityMetrics, QualityReport, VoiceDataExample, from_dict
+from attunement.security.recording import as_target, incidents_of
 from attunement.storage.files import JsonlSequence, content_hash, write_json
 from attunement.storage.sql import Store
 
@@ -112,6 +113,7 @@ class DataPipeline:
             if not withdrawn and (failure := _all_failed(reads)):
                 raise DataError(f"{nothing}, none could be read{failure}")
             steps = self._steps(reads, workspace, progress)
+            self._tell_blocked(steps.shards, out)
             with self._timed("assemble"):
                 tally = assemble(steps, self.settings.data, out)
             with self._timed("report"):
@@ -228,6 +230,14 @@ class DataPipeline:
         decisions = self._queue().decisions() if looks else {}
         starts = _starts([s.rows for s in pairs])
         return Steps(pairs, row_starts, starts, selection, duplicates, judged, self._min_coherence(), decisions)
+
+    def _tell_blocked(self, pairs: Sequence[PairShard], out: Path) -> None:
+        """One incident of what `data.phi = "block"` keeps out of a build, before there is a dataset."""
+        conversations, found = blocked_personal_data(pairs)
+        if conversations:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+            told = f"{conversations} conversations with personal data ({kinds}) were left out of the dataset"
+            incidents_of(self.settings)(f"{told} {as_target(out.resolve().name)}: data.phi is block")
 
     def _min_coherence(self) -> float:
         wanted = self.settings.data.min_coherence

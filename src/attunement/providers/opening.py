@@ -11,7 +11,7 @@ from attunement.config import ProviderSettings
 from attunement.errors import ConfigError
 from attunement.providers import Provider
 from attunement.providers.cache import CompletionCache
-from attunement.providers.guarded import Guarded
+from attunement.providers.guarded import Guarded, only_logged
 from attunement.providers.metered import Limits, Metered, Price
 from attunement.providers.sdks import AnthropicProvider, OllamaProvider, OpenAIProvider
 from attunement.security.agreements import is_outside
@@ -33,11 +33,12 @@ def open_provider(
     *,
     budget_usd: float | None = None,
     in_force: Callable[[str], bool] = lambda host: False,
+    blocked: Callable[[str], str] = only_logged,
 ) -> Metered:
     """The provider `wanted` (openai, anthropic, ollama or an address of an OpenAI-compatible server), its answers kept in `cache`.
 
     `in_force` says whether a Business Associate Agreement with the provider at a host is (`attunement.security.agreements`): without
-    one no text with personal data goes to a provider outside of this machine.
+    one no text with personal data goes to a provider outside of this machine, and `blocked` is told (`Guarded`).
 
     Raises `ConfigError` when something is missing, `MissingExtraError` when its SDK is.
     """
@@ -53,7 +54,7 @@ def open_provider(
     limits = Limits(settings.concurrency, settings.max_retries, budget_usd, price)
     host = urlsplit(address).hostname or ""
     if is_outside(host):
-        inner = Guarded(inner, host, in_force)
+        inner = Guarded(inner, host, in_force, blocked)
     return Metered(inner, CompletionCache(cache, inner.name, address), limits)
 
 

@@ -145,7 +145,9 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         "term": re.compile(_any(list(_terms()))),
         "idiom": re.compile(_any(_words("idioms"))),
         # at most one word and further terms between: "black gay man", "old lonely neighbour"
-        "person after": re.compile(rf"(?:\s+(?:(?:and|or)\s+)?{_any(list(_terms()))}){{0,6}}(?:\s+[\w-]+)?\s+{_any(persons)}"),
+        "person after": re.compile(
+            rf"(?:\s++(?:(?:and|or)\s++)?{_any(list(_terms()))}){{0,6}}(?:\s++[\w-]+)?\s++{_any(persons)}"
+        ),
         "said of one": re.compile(
             rf"(?:(?:\b(?ai:i|we|you|they|who)|{_any(persons)})(?:['’](?:m|re|s)|\s+(?:am|are|is|was|were|be|been|grew up))"
             r"|\b(?ai:being|born|growing up|turned))(?:\s+(?:not|also|very|too|so|both|just|now|really|only|still|openly))?"

@@ -81,6 +81,17 @@ class Access:
         codes = self.factors.confirm(session.account, code, act)
         return self.sessions.start(session.account, act, confirmed=True, agent=session.agent, before=before), codes
 
+    def renew_recovery(self, session: Session, code: str, act: Act) -> list[str]:
+        """New recovery codes for who has shown a second factor in this session and shows a code of the app again.
+
+        Raises `AccessError`: `no_factor` where there is none.
+        """
+        if not self.factors.has(session.account):
+            raise AccessError("no_factor", "there is no second factor here: enrol one first (POST /api/v1/auth/totp/enrol)")
+        if not session.confirmed:
+            raise AccessError("not_allowed", "show your second factor first (POST /api/v1/auth/totp)")
+        return self.factors.renew_recovery(session.account, code, act)
+
     def change_password(self, session: Session, current: str, new: str, act: Act, before: str) -> str:
         """A new cookie after a change of password; the account's other sessions end. Raises `AccessError`, `DataError`."""
         self.accounts.change_password(self.accounts.get(session.account), current, new, act, keep=before)

@@ -51,6 +51,7 @@ DECISIONS: Mapping[str, str] = {
     "low_probability": "low probability of compromise, by all four factors (164.402(2))",
     "excluded": "one of the three exclusions of 164.402(1)",
     "secured": "the information was unreadable to whoever has it (encrypted, its key elsewhere): not unsecured (164.402)",
+    "stopped": "nothing was used or disclosed: it was stopped before (164.402 presumes a breach of a use or disclosure alone)",
     "no_phi": "no protected health information was concerned",
 }
 STEPS: Mapping[str, str] = {
@@ -299,11 +300,14 @@ def raise_incident(
     counts, not repeat it. Raises `ViolationError`, unless `block` is false: then the caller stops it, and the incident is returned.
     """
     book, act, now = Incidents(vault, clock), Act(actor, request), clock()
-    incident = next((i for i in book.all() if _is_same(i, kind, client, actor, now)), None)
-    if incident is None:
-        incident = book.open(kind, text, act, client=client, automatic=True)
-    else:
-        incident = book.again(incident, text, act)
+    for tries_left in (2, 1, 0):
+        same = next((i for i in book.all() if _is_same(i, kind, client, actor, now)), None)
+        try:
+            incident = book.again(same, text, act) if same else book.open(kind, text, act, client=client, automatic=True)
+            break
+        except DataError:  # another process added to it at the same moment: look again
+            if not tries_left:
+                raise
     log.error("incident %s (%s), step %d: attune incidents show %s", incident.id, kind, len(incident.steps), incident.id)
     if alert is not None:
         alert(incident)

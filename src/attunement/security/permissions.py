@@ -51,6 +51,7 @@ ACTIONS: Mapping[str, str] = {
     "session:create": "sign in",
     "session:complete": "finish signing in: second factor, first password, sign out, see who one is",
     "session:manage": "see and end one's own sessions, change one's own password and second factor",
+    "session:renew_recovery": "get new recovery codes for one's own second factor",
     # the model at work
     "inference:create": "ask the model for a reply",
     "model:read": "list what is served",
@@ -101,7 +102,9 @@ BEFORE_CONFIRMED = frozenset({"health:read", "docs:read", "session:create", "ses
 """All that a session may do until the second factor is shown and a first password is chosen."""
 
 _ALL, _OWN = Reach.ALL, Reach.OWN
-_SIGNED_IN = dict.fromkeys(("health:read", "docs:read", "session:create", "session:complete", "session:manage"), _ALL)
+_SIGNED_IN = dict.fromkeys(
+    ("health:read", "docs:read", "session:create", "session:complete", "session:manage", "session:renew_recovery"), _ALL
+)
 
 GRANTS: Mapping[Role, Mapping[str, Reach]] = {
     Role.ADMINISTRATOR: {  # keeps the house running and sees nobody's record: minimum necessary (45 CFR 164.502(b))

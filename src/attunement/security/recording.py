@@ -6,6 +6,7 @@ first training, or `make demo`, makes no store. With one, what cannot be recorde
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,9 +17,12 @@ import sqlalchemy as sa
 from attunement.config import Settings
 from attunement.security.agreements import Agreements
 from attunement.security.audit import AuditLog, Entry
-from attunement.security.entry import operator_act
+from attunement.security.entry import local_operator, operator_act
+from attunement.security.incidents import raise_incident
 from attunement.security.vault import Vault, master_path, open_store
 from attunement.storage.sql import Store
+
+log = logging.getLogger("attunement.incidents")
 
 
 def has_vault(settings: Settings) -> bool:
@@ -81,6 +85,23 @@ def agreements_of(settings: Settings) -> Callable[[str], bool]:
             return Agreements(AuditLog(store)).in_force(host)
 
     return in_force
+
+
+def incidents_of(settings: Settings) -> Callable[[str], str]:
+    """What the software tells of personal data that it stopped, by types and counts; gives the incident's id.
+
+    It is recorded as an incident of the kind `blocked`, with its audit record, before anything else happens. Without a vault there
+    is a line in the log in its place, and the id is "".
+    """
+
+    def blocked(told: str) -> str:
+        if not has_vault(settings):
+            log.error("stopped: %s; to have this recorded as an incident, make a vault: attune keys init", told)
+            return ""
+        with Vault.open(settings) as vault:
+            return raise_incident(vault, "blocked", told, actor=local_operator().id, block=False).id
+
+    return blocked
 
 
 def as_target(name: str) -> str:

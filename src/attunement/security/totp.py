@@ -100,6 +100,18 @@ class SecondFactors:
 
         Raises `AccessError`: `credentials` for a wrong or used one, `wait` after failures.
         """
+        return self._shown(account, code, act, "confirm")
+
+    def renew_recovery(self, account: str, code: str, act: Act) -> list[str]:
+        """New recovery codes in place of the old, for a code of the app: a found recovery code must not bring ten more.
+
+        Raises `AccessError` as `confirm` does.
+        """
+        return self._shown(account, code, act, "renew_recovery")
+
+    def _shown(self, account: str, code: str, act: Act, what: str) -> list[str]:
+        """Judges a code, once; recovery codes where they are new."""
+        renewed = what == "renew_recovery"
         now = self._clock().timestamp()
         with self._audit.begin() as connection:
             made = throttle.attempt_code(connection, account, now)
@@ -109,23 +121,17 @@ class SecondFactors:
             row = connection.execute(sa.select(_factors).where(_factors.c.account == account)).first()
         step = self._step(row, code, now) if row else 0
         with self._audit.begin() as connection:
-            right = self._use(connection, account, step, code)
-            codes = self._first(connection, account) if right and row and not row.confirmed else []
+            may = not renewed or bool(step and row and row.confirmed)
+            right = may and self._use(connection, account, step, code)
+            codes = self._first(connection, account) if right and row and (renewed or not row.confirmed) else []
             if right:
                 throttle.succeeded(connection, made, now)
-                self._record(connection, act, "confirm", account)
+                self._record(connection, act, what, account)
             else:
-                record = {"actor": account, "action": "second_factor:confirm", "outcome": REFUSED, "request": act.request}
+                record = {"actor": account, "action": f"second_factor:{what}", "outcome": REFUSED, "request": act.request}
                 self._audit.append(connection, Entry(**record))
         if not right:
             raise AccessError("credentials", "the code is wrong or was used before")
-        return codes
-
-    def renew_recovery(self, account: str, act: Act) -> list[str]:
-        """New recovery codes in place of the old."""
-        with self._audit.begin() as connection:
-            codes = _new_codes(connection, account)
-            self._record(connection, act, "renew_recovery", account)
         return codes
 
     def remove(self, account: str, act: Act) -> None:

@@ -63,7 +63,7 @@ def for_openai(told: JSONResponse) -> JSONResponse:
     return JSONResponse(content, told.status_code, headers, media_type=MEDIA_TYPE)
 
 
-_STATUS = {"anonymous": 401, "credentials": 401, "wait": 429, "rate": 429, "enrolled": 409}
+_STATUS = {"anonymous": 401, "credentials": 401, "wait": 429, "rate": 429, "enrolled": 409, "no_factor": 409}
 """Statuses of the reasons of `AccessError`; of others 403."""
 
 

@@ -66,6 +66,12 @@ class EnrolmentOut(BaseModel):
     address: str = Field(description="The same as the address that a QR code holds.")
 
 
+class RecoveryOut(BaseModel):
+    """What replaces a lost telephone."""
+
+    recovery_codes: list[str] = Field(description="Shown once: each replaces the second factor one time. Those before are void.")
+
+
 class SessionRow(BaseModel):
     """One of the account's sessions."""
 
@@ -133,6 +139,19 @@ def _add_second_factor(app: FastAPI) -> None:
         access, caller, session = _signed_in(request)
         cookie, codes = await run_in_threadpool(access.confirm, session, body.code, caller.act, caller.cookie)
         return await _answer(request, response, cookie, codes)
+
+    @app.post(
+        f"{START}/totp/recovery-codes",
+        response_model=RecoveryOut,
+        responses=responses({**_WRONG, **_CHECKED, 409: "There is no second factor"}),
+        tags=["sign-in"],
+    )
+    @needs("session:renew_recovery")
+    async def renew_recovery(body: CodeBody, request: Request) -> RecoveryOut:
+        """New recovery codes in place of the old: asks for a code of the app once more, and takes no recovery code."""
+        access, caller, session = _signed_in(request)
+        codes = await run_in_threadpool(access.renew_recovery, session, body.code, caller.act)
+        return RecoveryOut(recovery_codes=codes)
 
 
 def _add_sessions(app: FastAPI) -> None:

@@ -19,7 +19,7 @@ from attunement.errors import DataError
 from attunement.providers import Provider
 from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
 from attunement.quality.panel import Judges
-from attunement.security.recording import agreements_of
+from attunement.security.recording import agreements_of, incidents_of
 from attunement.sources import WRITTEN
 from attunement.sources.edge_cases.generator import EdgeCaseGenerator
 from attunement.sources.edge_cases.run import generate_folder
@@ -116,8 +116,10 @@ class FullParts:
         full = self.settings.full
         if full.provider == OFFLINE:
             return None
-        may = agreements_of(self.settings)
-        return open_provider(full.provider, self.settings.providers, place / ANSWERS, budget_usd=full.budget_usd, in_force=may)
+        return open_provider(
+            full.provider, self.settings.providers, place / ANSWERS, budget_usd=full.budget_usd,
+            in_force=agreements_of(self.settings), blocked=incidents_of(self.settings),
+        )  # fmt: skip
 
     # --- knowledge ------------------------------------------------------------------------------------
 

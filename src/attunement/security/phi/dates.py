@@ -8,7 +8,7 @@ from attunement.security.phi.patterns import DIGIT, form
 MONTHS = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
 )  # fmt: skip
-MONTH = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
+MONTH = r"(?=[adfjmnos])(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
 LONG_MONTH = r"(?:January|February|April|June|July|August|September|October|November|December)"
 CUES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 ORDINAL = (
@@ -50,7 +50,7 @@ DATES = (
     form(
         "date_day_month",
         "DATE",
-        rf"(?i)(?<![\w/.-])(?:the )?(?P<value>(?:{DAY}(?:st|nd|rd|th)?|{ORDINAL})(?: day)?(?: of|-)?[ -]?{MONTH}(?:-\d{{2,4}}|{OF_YEAR}))(?!\w)",
+        rf"(?i)(?<![\w/.-])(?=[\defnst])(?:the )?(?P<value>(?:{DAY}(?:st|nd|rd|th)?|{ORDINAL})(?: day)?(?: of|-)?[ -]?{MONTH}(?:-\d{{2,4}}|{OF_YEAR}))(?!\w)",
         CUES,
         score=0.95,
     ),
@@ -114,7 +114,7 @@ AGES = (
     form(
         "age_year_old",
         "AGE",
-        rf"(?i)(?<![\w.,-])(?=\w)(?P<value>{AGE_WORDS})[ -]?(?:years?|yrs?\.?)[ -]?(?:old|of age)\b",
+        rf"(?i)(?<![\w.,-])(?=[\daefhnost])(?P<value>{AGE_WORDS})[ -]?(?:years?|yrs?\.?)[ -]?(?:old|of age)\b",
         "old|age",
         score=0.95,
     ),
@@ -142,7 +142,7 @@ AGES = (
     form(
         "age_i_am",
         "AGE",
-        r"(?i)(?<!\w)(?:i'?m|i am|i was|he is|he's|he was|she is|she's|she was|who is|who's|is now|was only|was just|is only|is just) (?:now |only |just |almost |nearly |about )?(?P<value>\d{1,3})(?=[.,;!?)]? ?(?:$|and|now|years?|female|male|with|so|when|but|single|married|\n|who|this|[A-Z])|[.,;!?)])(?! ?%|[.,:]\d)",
+        r"(?i)(?<!\w)(?=[hisw])(?:i'?m|i am|i was|he is|he's|he was|she is|she's|she was|who is|who's|is now|was only|was just|is only|is just) (?:now |only |just |almost |nearly |about )?(?P<value>\d{1,3})(?=[.,;!?)]? ?(?:$|and|now|years?|female|male|with|so|when|but|single|married|\n|who|this|[A-Z])|[.,;!?)])(?! ?%|[.,:]\d)",
         score=0.7,
         needs=DIGIT,
     ),

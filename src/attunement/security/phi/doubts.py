@@ -18,11 +18,14 @@ EPONYMS = frozenset(
 )
 NUMERALS = re.compile(r"(?:I{1,3}|IV|V|VI{1,3}|IX|X)")
 LEAST_DATE = re.compile(
-    r"(?i)\d{4}|\d[./-]\d|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|day|\d(?:st|nd|rd|th)|teen|twent|thirt|fort|fift|sixt|seventi|eight|ninet|first|second|third|th\b"
+    r"(?i)\d(?:\d{3}|[./-]\d|st|nd|rd|th)|a(?:pr|ug)|d(?:ay|ec)|eight|f(?:eb|irst|ift|ort)|j(?:an|u[ln])|ma[ry]|n(?:ov|inet)|oct"
+    r"|s(?:ep|econd|ixt|eventi)|t(?:een|went|hirt|hird|h\b)"
 )
 FRACTION, LEAST_OF_FRACTION = re.compile(r"\d{1,3}[/.-]\d{1,3}"), 0.6
 """Pain of 7/10 is no date."""
-LEAST_AGE = re.compile(r"(?i)\d|ty\b|teen|ty[ -]|hundred|eleven|twelve|ten\b|nine|eight|seven|six|five|four|three")
+LEAST_AGE = re.compile(
+    r"(?i)(?=[\defhnst])(?:\d|ty\b|teen|ty[ -]|hundred|eleven|twelve|ten\b|nine|eight|seven|six|five|four|three)"
+)
 NUMBERED = frozenset(TYPES) - {
     "NAME",
     "ORGANIZATION",

@@ -89,8 +89,8 @@ class PHISpan:
 
 
 _YEAR_OR_DAY = re.compile(
-    r"(?i)(?:1[89]\d\d|20[0-4]\d)(?:['’]?s)?|['’]\d\ds?|(?:19|20)?\d0s|(?:nineteen|twenty|two thousand)[ a-z-]{0,30}"
-    r"|(?:mon|tues|wednes|thurs|fri|satur|sun)days?|(?:mon|tue|wed|thu|fri|sat|sun)\.?"
+    r"(?i)(?=[\d'’fmnstw])(?:(?:1[89]\d\d|20[0-4]\d)(?:['’]?s)?|['’]\d\ds?|(?:19|20)?\d0s|(?:nineteen|twenty|two thousand)[ a-z-]{0,30}"
+    r"|(?:mon|tues|wednes|thurs|fri|satur|sun)days?|(?:mon|tue|wed|thu|fri|sat|sun)\.?)"
 )
 
 

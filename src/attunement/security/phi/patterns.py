@@ -55,11 +55,13 @@ def form(
     return Pattern(name, kind, re.compile(expression), check, tuple(first.split("|")) if first else (), score, needs)
 
 
-NUMBER = r"(?:\b(?:number|numbers|num|nbr|no|id|ids|code|nr)\b\.?|#)"
-LINK = rf"(?:[ \t]{{0,3}}(?:{NUMBER}|\b(?:is|was|are|it's|its|of|under|ending|in|with|called|reads|the|my|his|her|their|as|for|and|says|at|on|to)\b|[:=(–,-]))"
+NUMBER = r"(?:\b(?:n(?:umbers?|um|br|o|r)|ids?|code)\b\.?|#)"
+LINK_BEGINS = r"(?=[acefhimnorstuw#:=(–,-])"
+"""Tried before forty words are: where letters of either case are meant, `re` does not look at the first ones by itself."""
+LINK = rf"(?:[ \t]{{0,3}}+{LINK_BEGINS}(?:{NUMBER}|\b(?:i(?:s|t's|ts|n)|w(?:as|ith)|a(?:re|s|nd|t)|o[fn]|under|ending|called|reads|t(?:heir|he|o)|my|h(?:is|er)|for|says)\b|[:=(–,-]))"
 ID = r"#?(?<![A-Za-z0-9])(?=[A-Za-z/-]{0,8}\d)[A-Za-z0-9](?:[A-Za-z0-9]|[-/.](?=[A-Za-z0-9])){2,30}(?![A-Za-z0-9])"
 SPACED = rf"{ID}(?: (?=[A-Z0-9]{{0,5}}\d)[A-Z0-9]{{2,6}}\b){{0,5}}"
-SPELLED = r"(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple|dash)[ ,-]{1,2}){3,24}(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)\b"
+SPELLED = r"(?=[defnostz])(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple|dash)[ ,-]{1,2}){3,24}(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)\b"
 
 
 def cued(
@@ -375,7 +377,7 @@ SEEN = (
     form(
         "photo",
         "PHOTO",
-        r"(?i)(?<!\w)(?:(?:full[ -]face |face |facial |profile |passport |id |identification |family |school |wedding )?(?:photo(?:graph)?s?|pictures?|selfies?|headshots?|mug ?shots?|portraits?) of (?:me|us|him|her|them|myself|herself|himself|(?:my|his|her|our|their|the (?:patient|client)'?s?) (?:face|son|daughter|wife|husband|kids?|children|family|mother|mom|father|dad|brother|sister|baby|partner|boyfriend|girlfriend))|(?:full[ -]face|facial|passport|id|identification|profile) (?:photo(?:graph)?s?|pictures?|images?)|headshots?|mug ?shots?|selfies?|photo ids?|(?<![.-])[\w-]{1,60}\.(?:jpe?g|png|heic|gif|bmp|tiff?|webp))(?!\w)",
+        r"(?i)(?<!\w)(?:(?=[fhimpsw])(?:(?:full[ -]face |face |facial |profile |passport |id |identification |family |school |wedding )?(?:photo(?:graph)?s?|pictures?|selfies?|headshots?|mug ?shots?|portraits?) of (?:me|us|him|her|them|myself|herself|himself|(?:my|his|her|our|their|the (?:patient|client)'?s?) (?:face|son|daughter|wife|husband|kids?|children|family|mother|mom|father|dad|brother|sister|baby|partner|boyfriend|girlfriend))|(?:full[ -]face|facial|passport|id|identification|profile) (?:photo(?:graph)?s?|pictures?|images?)|headshots?|mug ?shots?|selfies?|photo ids?)|(?<![.-])[\w-]{1,60}\.(?:jpe?g|png|heic|gif|bmp|tiff?|webp))(?!\w)",
         "photo|picture|selfie|shot|portrait|.jp|.png|.heic|.gif|.bmp|.tif|.webp|image",
         score=0.75,
     ),

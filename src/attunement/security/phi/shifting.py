@@ -21,7 +21,7 @@ _NAMED = re.compile(r"(?i)(?<![a-z])(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov
 _DAY = re.compile(r"(?<!\d)(\d{1,2})(st|nd|rd|th)?(?!\d)")
 _YEAR = re.compile(r"(?<!\d)(\d{4})(?!\d)")
 _SPOKEN = re.compile(
-    r"(?i)(?<![a-z])((?:twenty|thirty)[ -](?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|"
+    r"(?i)(?<![a-z])(?=[efnst])((?:twenty|thirty)[ -](?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|"
     + "|".join(w for w in SPOKEN if "-" not in w)
     + r")(?![a-z])"
 )

@@ -26,7 +26,7 @@ LEAST_SECRET = 16
 MOST_WEEKS = 26
 """Dates move by one week to half a year, back or forth."""
 FACILITIES = re.compile(
-    r"(?i)(?<!\w)(?:(?:general|memorial|community|regional|children's|medical|counseling|wellness|recovery|treatment|high|middle|elementary) ){0,3}+"
+    r"(?i)(?<!\w)(?=[aceghimoprstuw])(?:(?:general|memorial|community|regional|children's|medical|counseling|wellness|recovery|treatment|high|middle|elementary) ){0,3}+"
     r"(?:hospital|clinic|cent(?:er|re)|ctr|health|school|university|college|academy|church|shelter|hospice|infirmary|practice|office|system|group)\b"
 )
 BUSINESS = re.compile(

@@ -1,7 +1,8 @@
 """yt-dlp as a library that asks only what is asked of it: no configuration, plug-ins, cookies, netrc, programs or cache of the user's.
 
 Only http and https are opened, whatever a page, a format or a redirect names; what leads from a public host to a private one is
-refused. Every error of yt-dlp's becomes one `RecordingError` here:
+refused, by name and by the very address that is connected to: a name that resolves to another one later (DNS rebinding) leads nowhere.
+Every error of yt-dlp's becomes one `RecordingError` here:
 
     address      not an http or https address, or one that leads to something else
     not_found    404, 410
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ RETRIES = 5
 MOST_WAIT_SECONDS = 60.0
 FORMAT = "/".join(f"{kind}[protocol^={protocol}]" for kind in ("ba", "b") for protocol in ("http", "m3u8"))
 """The best sound without pictures, else the best of both; rtmp, mms and ftp would need programs."""
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _USER = re.compile(r"//[^/@\s]*@")
 _SECRET = re.compile(r"(?i)([?&;](?:[\w-]*(?:token|secret|passw(?:or)?d|signature)|sig|auth|key|api_?key)=)[^&;#\s]+")
 _NOISE = re.compile(r"^(?:ERROR: )?(?:\[[^\]]+\] )?|; please report this issue on.*$|\. (?:Use|See) --.*$|\(caused by .*$", re.S)
@@ -145,6 +148,8 @@ def _guard(site: Any) -> None:
         for handler in made.handlers:
             if hasattr(handler, "redirect_request"):
                 handler.redirect_request = _checking(site, handler.redirect_request)
+            if hasattr(handler, "do_open"):
+                handler.do_open = _dialling(site, handler.do_open)
         return made
 
     handlers["Urllib"]._create_instance = opener
@@ -158,13 +163,58 @@ def _checking(site: Any, follow: Callable[..., Any]) -> Callable[..., Any]:
     return redirect_request
 
 
+def _dialling(site: Any, do_open: Callable[..., Any]) -> Callable[..., Any]:
+    """Connections are made by `_dial`, but those to the user's own proxy, who looks names up by itself."""
+
+    def opened(make: Callable[..., Any], req: Any, **options: Any) -> Any:
+        def connection(*args: Any, **more: Any) -> Any:
+            made = make(*args, **more)
+            if not (req.has_proxy() or req._tunnel_host):
+                made._create_connection = lambda *where: _dial(site, *where)
+            return made
+
+        return do_open(connection, req, **options)
+
+    return opened
+
+
+def _dial(site: Any, where: tuple[str, int], timeout: float, source: Any = None) -> socket.socket:
+    """Looks a name up once, and connects to what was looked at. Raises `RecordingError` for a private address, `OSError`."""
+    host, port = where
+    began = getattr(site, "began_at", "")
+    found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    usable = [ip for ip in found if _is_public(ip)] if began and not _private(began) else found
+    if not usable:
+        raise RecordingError(
+            "address",
+            f"{shown(began)} leads to {host}, which is at the private address {found[0]}: give that address itself to mean it",
+        )
+    failed: OSError | None = None
+    for ip in usable:
+        try:
+            return socket.create_connection((ip, port), timeout, source)
+        except OSError as error:
+            failed = error
+    assert failed is not None
+    raise failed
+
+
+def _is_public(ip: str) -> bool:
+    """Whether an address, or the one of IPv4 that it stands for, is one of the whole internet."""
+    address = ipaddress.ip_address(ip.partition("%")[0])
+    inner: Any = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    if address.version == 6 and address in NAT64:
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return bool((inner or address).is_global)
+
+
 def _allow(site: Any, address: str) -> None:
     checked(address)
     _no_way_in(site, address)
 
 
 def _no_way_in(site: Any, address: str) -> None:
-    """A public page must not make this machine ask its own network: addresses are compared as written."""
+    """A public page must not make this machine ask its own network: addresses as they are written; `_dial` sees those of names."""
     began = getattr(site, "began_at", "")
     if began and _private(address) and not _private(began):
         raise RecordingError("address", f"{shown(began)} leads to the private address {shown(address)}: it is not opened")
@@ -175,7 +225,7 @@ def _private(address: str) -> bool:
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+        return "." not in host or host.endswith((".localhost", ".local", ".internal"))
 
 
 @contextmanager

@@ -149,9 +149,9 @@ def _patterns() -> dict[str, re.Pattern[str]]:
             rf"(?:\s++(?:(?:and|or)\s++)?{_any(list(_terms()))}){{0,6}}(?:\s++[\w-]+)?\s++{_any(persons)}"
         ),
         "said of one": re.compile(
-            rf"(?:(?:\b(?ai:i|we|you|they|who)|{_any(persons)})(?:['’](?:m|re|s)|\s+(?:am|are|is|was|were|be|been|grew up))"
-            r"|\b(?ai:being|born|growing up|turned))(?:\s+(?:not|also|very|too|so|both|just|now|really|only|still|openly))?"
-            r"(?:\s+[\w-]+\s+and)?\s{1,40}$"
+            rf"(?:(?:\b(?ai:i|we|you|they|who)|{_any(persons)})(?:['’](?:m|re|s)|\s++(?:am|are|is|was|were|be|been|grew up))"
+            r"|\b(?ai:being|born|growing up|turned))(?:\s++(?:not|also|very|too|so|both|just|now|really|only|still|openly))?"
+            r"(?:\s++[\w-]+\s++and)?\s{1,40}$"
         ),
     }
 

@@ -2,7 +2,7 @@
 
 Every expression is written for linear time: a run is entered only at its first character (a look-behind of the same class), every
 repetition is bounded, and what links a cue to its number is never given back. `tests/security/test_phi_patterns.py` tries each on
-100,000 hostile characters. What is marked stands in the group `value`; without one it is the whole match.
+50,000 hostile characters. What is marked stands in the group `value`; without one it is the whole match.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def cued(
     needs: str = NUMBER_SAID,
 ) -> Pattern:
     """A number after one of `cues`, with at most six linking words between them."""
-    expression = rf"(?i)(?<![a-z0-9])(?=[a-z])(?:{cues})(?![a-z]){LINK}{{0,6}}+[ \t\n]{{0,3}}+(?P<value>{value})"
+    near = r"(?=\D{0,100}+\d)" if needs == DIGIT else ""  # six links and what stands before a digit are 79 characters at most
+    expression = rf"(?i)(?<![a-z0-9])(?=[a-z])(?:{cues})(?![a-z]){near}{LINK}{{0,6}}+[ \t\n]{{0,3}}+(?P<value>{value})"
     return Pattern(name, kind, re.compile(expression), None, tuple(first.split("|")), score, needs)
 
 

@@ -77,7 +77,7 @@ def test_export_holds_everything_with_hashes(vault: Vault, clock: SetClock, tmp_
     old = entries(vault, clock)
     correct_client(vault, "c-1", "records", old[0], {"text": "slept well <b>after all</b>"}, ACT)
     out = tmp_path / "c-1.zip"
-    assert export_client(vault, "c-1", out, ACT) == {"accounts": 2, "records": 2}
+    assert export_client(vault, "c-1", out, ACT) == {"accounts": 2, "records": 2, "transcripts": 0}
     assert out.stat().st_mode & 0o777 == 0o600
     with zipfile.ZipFile(out) as archive:
         manifest = json.loads(archive.read("manifest.json"))
@@ -116,7 +116,7 @@ def test_corrections_stay_with_their_client(vault: Vault, clock: SetClock) -> No
 def test_deletion_leaves_nothing_that_opens_and_says_so(vault: Vault, clock: SetClock, tmp_path: Path) -> None:
     entries(vault, clock)
     certificate = delete_client(vault, "c-1", ACT)
-    assert certificate["rows_deleted"] == {"accounts": 2, "records": 2}
+    assert certificate["rows_deleted"] == {"accounts": 2, "records": 2, "transcripts": 0}
     assert [k["key"] for k in certificate["keys_destroyed"]] == ["c-1/1"] and certificate["requested_by"] == "os:test"
     assert "audit log" in certificate["remains"][0]["what"]
     key = certificate["public_key"]
@@ -159,7 +159,7 @@ def test_a_deletion_that_is_stopped_goes_on(vault: Vault, clock: SetClock, monke
         with pytest.raises(KeyboardInterrupt):
             delete_client(vault, "c-1", ACT)
     certificate = delete_client(vault, "c-1", ACT)
-    assert certificate["rows_deleted"] == {"accounts": 2, "records": 2}
+    assert certificate["rows_deleted"] == {"accounts": 2, "records": 2, "transcripts": 0}
     assert recorded(vault, "c-1").count("client:delete") == 1 and vault.audit.verify().whole
 
 

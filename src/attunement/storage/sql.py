@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from attunement.errors import DataError
+from attunement.errors import DataError, StoreDownError
 
 SCHEMA_VERSION = 1
 FILE = "attunement.db"
@@ -34,7 +35,9 @@ class Store:
     def __init__(self, url: str | sa.URL, tables: sa.MetaData = metadata) -> None:
         self.tables = tables
         self.is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
-        self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS} if self.is_sqlite else {})
+        self._engine = sa.create_engine(
+            url, connect_args={"timeout": BUSY_SECONDS} if self.is_sqlite else {}, pool_pre_ping=not self.is_sqlite
+        )
         if self.is_sqlite:
             sa.event.listen(self._engine, "connect", _configure)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
@@ -65,7 +68,8 @@ class Store:
     def begin(self) -> Iterator[sa.Connection]:
         """A connection in a transaction, which is taken back when the block raises.
 
-        Raises `DataError` when the database cannot be used: no database, damaged, full, or busy for `BUSY_SECONDS`.
+        Raises `StoreDownError` while the database does not answer or is busy (`BUSY_SECONDS`), `DataError` when it cannot be
+        used: no database, damaged.
         """
         with self._told(), self._engine.begin() as connection:
             yield connection
@@ -104,16 +108,32 @@ class Store:
         finally:
             raw.close()
 
+    def up(self) -> bool:
+        """Whether the database answers now."""
+        try:
+            with self.snapshot() as connection:
+                connection.execute(sa.select(1))
+        except DataError:
+            return False
+        return True
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except (IntegrityError, ProgrammingError):  # ours to mend, not the user's
             raise
-        except DatabaseError as error:
-            busy = "locked" in str(error.orig)
-            told = "another attunement is writing to it; try again when it is done" if busy else error.orig
-            raise DataError(f"the store {self} cannot be used: {told}") from error
+        except (DatabaseError, InterfaceError, PoolTimeout) as error:
+            cause = getattr(error, "orig", error)
+            busy = self.is_sqlite and "locked" in str(cause)
+            told = "another attunement is writing to it; try again when it is done" if busy else cause
+            down = (
+                busy
+                or isinstance(error, PoolTimeout | InterfaceError)
+                or (isinstance(error, OperationalError) and not self.is_sqlite)
+            )
+            kind = StoreDownError if down else DataError
+            raise kind(f"the store {self} cannot be used: {' '.join(str(told).split())}") from error
 
     def close(self) -> None:
         self._engine.dispose()

@@ -49,7 +49,11 @@ def test_the_life_of_a_record(tmp_path: Path) -> None:
     out, certificate = tmp_path / "c-1.zip", tmp_path / "gone.json"
     assert "no JSON object" in refused("clients", "correct", "c-1", row, given="slept well")
     attune("clients", "correct", "c-1", row, given='{"text": "slept well"}')
-    assert json.loads(attune("clients", "export", "c-1", "--out", out, "--json"))["rows"] == {"accounts": 0, "records": 1, "transcripts": 0}
+    assert json.loads(attune("clients", "export", "c-1", "--out", out, "--json"))["rows"] == {
+        "accounts": 0,
+        "records": 1,
+        "transcripts": 0,
+    }
     with zipfile.ZipFile(out) as archive:
         assert json.loads(archive.read("records.json"))[0]["before"][0]["text"] == "slept badly"
     assert "must be an id" in refused("clients", "export", "Ann Smith", "--out", tmp_path / "x.zip")

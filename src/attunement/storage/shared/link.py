@@ -34,12 +34,19 @@ class RedisLink:
         url = checked("stores.redis", stores.redis, ("redis", "rediss", "unix"), allow_plain=stores.allow_plain)
         try:
             import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ModuleNotFoundError as error:
             raise MissingExtraError("stores.redis", "redis") from error
         wait = stores.redis_timeout_seconds
         self._errors = (redis.RedisError, OSError)
         pool = redis.BlockingConnectionPool.from_url(
-            url, max_connections=2 * stores.pool_size, timeout=wait, socket_timeout=wait, socket_connect_timeout=wait
+            url,
+            max_connections=2 * stores.pool_size,
+            timeout=wait,
+            socket_timeout=wait,
+            socket_connect_timeout=wait,
+            retry=Retry(NoBackoff(), 1),  # a line that a restart has cut; more would keep a reply waiting
         )
         self.redis: Any = redis.Redis(connection_pool=pool)
         self._circuits = Circuits(stores.circuit_failures, stores.circuit_seconds)

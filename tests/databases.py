@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,8 @@ class Daemon:
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.resume()
             self._signal(how)
+            self.resume()
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
@@ -70,10 +71,8 @@ class Daemon:
 
     def _signal(self, number: int) -> None:
         assert self.process is not None
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)  # its session is its own: no process of another's is in the group
-        except ProcessLookupError:
-            return
 
 
 @pytest.fixture
@@ -135,6 +134,16 @@ class PostgresDaemon(Daemon):
         options = ["-h", "127.0.0.1", "-p", str(port), "-k", "", "-c", "fsync=off", "-c", "shared_buffers=16MB"]
         url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
         super().__init__([str(programs / "postgres"), "-D", str(data), *options], url, self._answers, user)
+
+    def _signal(self, number: int) -> None:
+        """To the postmaster; to hold it means its backends, too, which have sessions of their own."""
+        assert self.process is not None
+        pids = [self.process.pid]
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            pids += map(int, Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split())
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def run(self, program: str, *options: str) -> None:
         subprocess.run(

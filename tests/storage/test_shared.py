@@ -143,7 +143,6 @@ def test_without_redis_each_goes_on_alone(
     link = links()
     cache, rate, circuits = ReplyCache(FieldCipher(ring), 60.0, link), Rate(60, shared=SharedBuckets(link)), Circuits(2, 60, link)
     redis_server.hold() if how == "hangs" else redis_server.kill()
-    began = time.monotonic()
     for number in range(100):
         cache.put(PROMPT, f"m-{number}", {}, number, risk=False)
         assert cache.get(PROMPT, f"m-{number}", {}, risk=False) == number
@@ -156,7 +155,7 @@ def test_without_redis_each_goes_on_alone(
             raise OSError
     with pytest.raises(StoreDownError), circuits.guarding("engine", OSError):
         pass
-    assert time.monotonic() - began < 8, "a Redis that hangs is asked a few times, not at each call"
+    assert link._circuits.state("redis") != "closed"  # it is not asked at each call
     assert [r.getMessage() for r in caplog.records if "goes on alone" in r.getMessage()][1:] == []  # told once
     redis_server.resume() if how == "hangs" else redis_server.start()
     until = time.monotonic() + 20

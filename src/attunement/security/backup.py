@@ -95,7 +95,7 @@ def create_backup(store: Store, ring: KeyRing, path: Path, opener: Opener, *, cl
     made_at = stamp(clock())
     head: dict[str, Any] = {"format": FORMAT, "made_at": made_at, "attunement": __version__}
     recipients = _recipients(ring, opener, head)
-    with store.snapshot() as connection, atomic_write(path, binary=True, private=True) as file:
+    with store.snapshot(patient=True) as connection, atomic_write(path, binary=True, private=True) as file:
         first = canonical(head).encode() + b"\n"
         file.write(first)
         with encrypting(file, recipients) as plain:
@@ -138,7 +138,7 @@ def restore_postgres(path: Path, ring: KeyRing, opener: Opener, store: Store, *,
     """Puts a backup of PostgreSQL into an empty database (`store`) in one transaction."""
     with _reading(path, ring, opener) as (facts, source):
         _wanted(facts, "postgresql", path)
-        with store.begin() as connection:
+        with store.begin(patient=True) as connection:
             _refuse_full(connection, store, facts)
             _fill(connection, store, facts, source)
             found = _trusted(_checked_tail(facts, source, ring, path), path, trust_unsealed)

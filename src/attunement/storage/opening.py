@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from attunement.security.keys import SYSTEM
 from attunement.security.vault import Vault
 from attunement.storage.circuits import Circuits
+from attunement.storage.replica import Marks
 from attunement.storage.shared.buckets import SharedBuckets
 from attunement.storage.shared.link import RedisLink
 from attunement.storage.shared.live import LiveFeed
@@ -50,6 +51,8 @@ def opened_stores(vault: Vault) -> Iterator[Stores]:
     link = RedisLink(settings, _secret(vault)) if stores.redis else None
     circuits = Circuits(stores.circuit_failures, stores.circuit_seconds, link)
     live = LiveFeed(link)
+    if link is not None:
+        vault.store.share_marks(Marks(link))
     try:
         with opened_bodies(settings, circuits) as bodies:
             transcripts = TranscriptStore(vault, bodies)

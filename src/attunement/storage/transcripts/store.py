@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError as ExistsError
 
-from attunement.errors import StoreDownError
+from attunement.errors import DataError, StoreDownError
 from attunement.security.acting import Act
 from attunement.security.audit import Entry
 from attunement.security.clock import stamp, utc_now
@@ -74,16 +75,14 @@ class TranscriptStore:
         for name, value in which.items():
             query = query.where(transcripts.c[name] == value)
         query = query.order_by(transcripts.c.number.desc()).limit(last) if last else query.order_by(transcripts.c.number)
-        with self.vault.store.snapshot() as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
-        rows = rows[::-1] if last else rows
-        known = {row["id"] for row in rows}
-        rows += [{**row, "place": SQL} for row in self.spool.of(**which) if row["id"] not in known]
-        rows = self.bodies.filled(rows[-last:] if last else rows)
+        try:
+            found = self._rows(query, which, last, self.vault.store.reading(*_writers(client, session)))
+        except DataError:  # a replica may not know yet that something was deleted
+            found = self._rows(query, which, last, self.vault.store.snapshot())
         if client:
             with self.vault.audit.begin() as connection:
                 self.vault.audit.append(connection, Entry(act.actor, "context:read", client, request=act.request))
-        return [unseal(self.vault.cipher, row) for row in rows]
+        return found
 
     def waiting(self) -> dict[str, int]:
         """How many transcripts wait: in the `spool` for the SQL store, in the `outbox` for MongoDB; and erasures."""
@@ -101,10 +100,21 @@ class TranscriptStore:
         self.spool.close()
         self.bodies.close()
 
+    def _rows(
+        self, query: sa.Select[Any], which: dict[str, str], last: int, reading: AbstractContextManager[sa.Connection]
+    ) -> list[Transcript]:
+        with reading as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        rows = rows[::-1] if last else rows
+        known = {row["id"] for row in rows}
+        rows += [{**row, "place": SQL} for row in self.spool.of(**which) if row["id"] not in known]
+        return [unseal(self.vault.cipher, row) for row in self.bodies.filled(rows[-last:] if last else rows)]
+
     def _write(self, row: Row, actor: str) -> None:
         place = OUTBOX if self._elsewhere else SQL
         try:
             self._writer.write([(transcripts, {**row, "place": place})], _entry(row, actor))
+            self.vault.store.wrote(*_writers(row["client"], row["session"]))
         except ExistsError:
             with self.vault.store.snapshot() as connection:
                 if connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id == row["id"])).first() is None:
@@ -163,3 +173,8 @@ def made_now(when: datetime | None = None) -> str:
 
 def _entry(row: Row, actor: str) -> Entry:
     return Entry(actor, "inference:create", row["client"], request=row["request"])
+
+
+def _writers(client: str, session: str) -> list[str]:
+    """Who must see at once what was kept."""
+    return [f"{kind}:{name}" for kind, name in (("client", client), ("session", session)) if name]

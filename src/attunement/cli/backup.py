@@ -47,7 +47,7 @@ def create(
     from attunement.security.entry import operator_act
     from attunement.security.vault import Vault
 
-    _know_all_tables()
+    know_all_tables()
     settings = load_settings(recipe, overrides or ()).settings
     with Vault.open(settings) as vault:
         act = operator_act(vault.audit, "backup:create")
@@ -98,7 +98,7 @@ def rehearse(
     from attunement.security.rehearsal import rehearse as tried
     from attunement.security.vault import open_ring
 
-    _know_all_tables()
+    know_all_tables()
     settings = load_settings(recipe, overrides or ()).settings
     with _on_record(settings, "backup:rehearse") as told:
         found = tried(path, open_ring(settings), _opener(settings, passphrase_variable), settings.home, scratch_store)
@@ -148,7 +148,7 @@ def restore(
     from attunement.security.escrow import read_escrow
     from attunement.security.vault import Vault, open_ring, open_store
 
-    _know_all_tables()
+    know_all_tables()
     settings = load_settings(recipe, overrides or ()).settings
     act = operator_act(None, "backup:restore")  # the record of it goes into what is restored
     ring, opener = open_ring(settings), _opener(settings, passphrase_variable)
@@ -167,11 +167,12 @@ def restore(
     _tell(facts, as_json, "restored")
 
 
-def _know_all_tables() -> None:
+def know_all_tables() -> None:
     """Has every module that owns tables of the store enter them: what is not known is left out of a PostgreSQL backup."""
     import attunement.curation.review
     import attunement.security.agreements
     import attunement.security.audit
+    import attunement.security.entry
     import attunement.security.holds
     import attunement.security.incidents  # noqa: F401
     from attunement.security.clients import kinds

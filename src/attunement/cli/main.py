@@ -31,6 +31,7 @@ from attunement.cli import (
     retention,
     review,
     serve,
+    store,
     train,
     voice,
 )
@@ -59,6 +60,7 @@ app.add_typer(retention.app, name="retention")
 app.add_typer(agreements.app, name="agreements")
 app.add_typer(audit.app, name="audit")
 app.add_typer(backup.app, name="backup")
+app.add_typer(store.app, name="store")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(compliance.app, name="compliance")
 app.add_typer(config.app, name="config")

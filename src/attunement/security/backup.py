@@ -31,6 +31,7 @@ from attunement.security.clock import Clock, stamp, utc_now
 from attunement.security.escrow import apply_ledger
 from attunement.security.keys import KeyRing
 from attunement.security.private_files import wipe
+from attunement.storage import revisions
 from attunement.storage.files import atomic_write, canonical
 from attunement.storage.sql import FILE, SCHEMA_VERSION, Store
 
@@ -188,7 +189,7 @@ def _facts(store: Store, connection: sa.Connection, made_at: str, ledger: list[s
     there = set(sa.inspect(connection).get_table_names())
     ours = [t for t in store.tables.sorted_tables if t.name in there]
     counts = {t.name: connection.execute(sa.select(sa.func.count()).select_from(t)).scalar_one() for t in ours}
-    left_out = [] if store.is_sqlite else sorted(there - counts.keys())
+    left_out = [] if store.is_sqlite else sorted(there - counts.keys() - {revisions.TABLE})
     return Facts(connection.dialect.name, made_at, SCHEMA_VERSION, counts, left_out, ledger)
 
 

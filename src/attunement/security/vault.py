@@ -36,15 +36,15 @@ def open_master(settings: Settings) -> MasterKey:
     return FileMasterKey(master_path(settings))
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings, *, behind: bool = False) -> Store:
     """The store of the data, with its read replica where one is set. Raises `ConfigError` for a replica without TLS elsewhere."""
     url, stores = settings.security.store, settings.stores
     if not url:
-        return Store.at_home(settings.home)
+        return Store.at_home(settings.home, behind=behind)
     replica = stores.read_replica
     if replica:
         checked("stores.read_replica", replica, ("postgresql", "postgresql+psycopg"), allow_plain=stores.allow_plain)
-    return Store(url, limits=Limits.of(stores), replica=replica)
+    return Store(url, limits=Limits.of(stores), replica=replica, behind=behind)
 
 
 def open_ring(settings: Settings, *, clock: Clock = utc_now) -> KeyRing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from attunement.security.keys import SYSTEM
@@ -41,8 +41,8 @@ class Stores:
 
 
 @contextmanager
-def opened_stores(vault: Vault) -> Iterator[Stores]:
-    """The stores of `vault.settings`, and the thread that drains the outbox, while the block runs.
+def opened_stores(vault: Vault, *, drain: bool = True) -> Iterator[Stores]:
+    """The stores of `vault.settings`, and with `drain` the thread that empties outbox and spool, while the block runs.
 
     Opening asks neither MongoDB nor Redis: a service starts while they are down. Raises `ConfigError` for an address that
     cannot be one, or would carry data in the clear; `MissingExtraError`.
@@ -59,7 +59,7 @@ def opened_stores(vault: Vault) -> Iterator[Stores]:
             replies = ReplyCache(vault.cipher, stores.reply_cache_seconds, link)
             buckets = SharedBuckets(link) if link else None
             try:
-                with draining(transcripts):
+                with draining(transcripts) if drain else nullcontext():
                     yield Stores(transcripts, replies, live, circuits, buckets, link)
             finally:
                 transcripts.spool.close()

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, Operat
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from attunement.errors import DataError, StoreDownError
-from attunement.storage import postgres
+from attunement.storage import postgres, revisions
 from attunement.storage.postgres import Limits
 from attunement.storage.replica import Marks, Replica
 
@@ -33,11 +33,18 @@ _schema = sa.Table("schema", metadata, sa.Column("version", sa.Integer, primary_
 class Store:
     """A database. `begin()` is a transaction that writes; concurrent writers wait for one another.
 
-    `tables` are those that it holds: the shared `metadata`, unless something is kept apart (the keys).
+    `tables` are those that it holds: the shared `metadata`, unless something is kept apart (the keys). One that lacks a revision
+    is refused, but for who is about to apply it (`behind`).
     """
 
     def __init__(
-        self, url: str | sa.URL, tables: sa.MetaData = metadata, *, limits: Limits | None = None, replica: str = ""
+        self,
+        url: str | sa.URL,
+        tables: sa.MetaData = metadata,
+        *,
+        limits: Limits | None = None,
+        replica: str = "",
+        behind: bool = False,
     ) -> None:
         self.tables = tables
         self.is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
@@ -53,25 +60,41 @@ class Store:
         if _schema.name not in tables.tables:
             _schema.to_metadata(tables)
         with self.begin() as connection:
-            there = sa.inspect(connection).has_table(_schema.name)
-            found = connection.execute(sa.select(_schema.c.version)).scalar() if there else None
-            if found is not None and found > SCHEMA_VERSION:  # before anything is made in it
-                raise DataError(f"the store {self} was written by a newer attunement: upgrade this one")
-            tables.create_all(connection)
-            if found is None:
-                connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
+            self._make(connection, behind)
+
+    def _make(self, connection: sa.Connection, behind: bool) -> None:
+        """Adds the tables that are not there, in a store of this version or an older one; `behind` leaves one that is as it is."""
+        there = sa.inspect(connection).has_table(_schema.name)
+        found = connection.execute(sa.select(_schema.c.version)).scalar() if there else None
+        if found is not None and found > SCHEMA_VERSION:  # before anything is made in it
+            raise DataError(f"the store {self} was written by a newer attunement: upgrade this one")
+        ours = self.tables is metadata  # keys and the spool have a table or two, and no revisions
+        revision = revisions.of(connection) if ours else ""
+        if ours and found is not None:
+            if not revision:
+                revisions.stamp(connection, revisions.BASELINE)
+            if behind:
+                return
+            revisions.refuse_behind(revision or revisions.BASELINE)
+        self.tables.create_all(connection)
+        if found is None:
+            connection.execute(_schema.insert().values(version=SCHEMA_VERSION))
+            if ours and not revision:
+                revisions.stamp(connection, revisions.HEAD)
 
     def __str__(self) -> str:
         return self._engine.url.render_as_string()  # without its password
 
     @classmethod
-    def at_home(cls, home: Path, file: str = FILE, tables: sa.MetaData = metadata) -> Store:
+    def at_home(cls, home: Path, file: str = FILE, tables: sa.MetaData = metadata, *, behind: bool = False) -> Store:
         """The store in the folder `home`, which is made (0700), as the file is (0600)."""
         home = home.expanduser()
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = home / file
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        return cls(sa.URL.create("sqlite", database=str(path.resolve())), tables)  # a path may hold what means something in a URL
+        return cls(
+            sa.URL.create("sqlite", database=str(path.resolve())), tables, behind=behind
+        )  # a path may hold what means something in a URL
 
     @contextmanager
     def begin(self, *, patient: bool = False) -> Iterator[sa.Connection]:

@@ -149,5 +149,6 @@ def test_the_commands(attune: Callable[..., str], tmp_path: Path) -> None:
         "stores": {"sql": "up", "mongodb": "embedded", "redis": "embedded"},
         "waiting": {"spool": 0, "outbox": 0, "erasures": 0},
     }
+    assert attune("store", "drain") == "0 moved on; waiting: spool 0, outbox 0, erasures 0\n"
     assert "waiting: spool 0" in attune("store", "status")
     assert '"action": "store:upgrade", "target": "0002"' in attune("audit", "export")

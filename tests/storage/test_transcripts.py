@@ -30,7 +30,7 @@ from attunement.storage.opening import opened_stores
 from attunement.storage.transcripts.bodies import NoBodies
 from attunement.storage.transcripts.draining import draining
 from attunement.storage.transcripts.mongo import MongoBodies
-from attunement.storage.transcripts.records import Transcript
+from attunement.storage.transcripts.records import Transcript, seal
 from attunement.storage.transcripts.store import TranscriptStore, made_now
 from attunement.storage.transcripts.tables import erasures, transcripts
 from databases import Daemon, PostgresDaemon
@@ -291,6 +291,36 @@ def test_while_postgresql_is_away_the_spool_takes_it(tmp_path: Path, postgres_da
         _until(lambda: store.spool.count() == 0)
         assert requests(store.read(ACT, client="c-1")) == ["r-0", "r-1"] and requests(store.read(ACT, session="s-1")) == ["r-2"]
         assert [r.client for r in vault.audit.records(action="inference:create")].count("c-1") == 2
+
+
+def test_what_mongodb_refuses_stays_here_and_keeps_nothing_waiting(tmp_path: Path, mongo_server: Daemon) -> None:
+    import pymongo
+
+    client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(mongo_server.url)
+    client.attunement.create_collection("transcripts", validator={"request": {"$ne": "r-1"}})
+    with vault_at(tmp_path / "home", mongodb=mongo_server.url) as vault:
+        store = TranscriptStore(vault, MongoBodies(vault.settings))
+        for number in range(4):
+            store.add(made(f"r-{number}"), ACT)
+        drained(store)
+        assert {d["request"] for d in client.attunement.transcripts.find()} == {"r-0", "r-2", "r-3"}
+        assert requests(store.read(ACT, client="c-1")) == ["r-0", "r-1", "r-2", "r-3"]
+        store.close()
+    client.close()
+
+
+def test_what_waits_in_the_spool_is_exported_and_deleted_with_the_rest(tmp_path: Path) -> None:
+    with vault_at(tmp_path / "home") as vault:
+        store = TranscriptStore(vault)
+        store.add(made("r-0"), ACT)
+        store.spool.put(seal(vault.cipher, made("r-1")), "a-1")
+        store.spool.put(seal(vault.cipher, made("r-2", client="c-2")), "a-1")
+        assert export_client(vault, "c-1", tmp_path / "c-1.zip", ACT)["transcripts"] == 2
+        delete_client(vault, "c-1", ACT)
+        drained(store)
+        assert store.read(ACT, client="c-1") == [] and requests(store.read(ACT, client="c-2")) == ["r-2"]
+        assert store.waiting() == {"spool": 0, "outbox": 0, "erasures": 0}
+        store.close()
 
 
 @pytest.mark.parametrize(

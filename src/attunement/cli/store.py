@@ -38,6 +38,23 @@ def upgrade(recipe: Recipe = None, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def drain(recipe: Recipe = None, overrides: Overrides = None) -> None:
+    """Move on what waits, now: the spool into the SQL store, the outbox into MongoDB, deletions in MongoDB. A service does it by itself.
+
+    Example: `attune store drain`
+    """
+    from attunement.cli.acting import acting
+    from attunement.storage.opening import opened_stores
+
+    with acting("store:drain", recipe, overrides) as (vault, _), opened_stores(vault, drain=False) as stores:
+        moved = 0
+        while count := stores.transcripts.drain():
+            moved += count
+        waiting = stores.transcripts.waiting()
+    typer.echo(f"{moved:,} moved on; waiting: {', '.join(f'{name} {count}' for name, count in waiting.items())}")
+
+
+@app.command()
 def status(recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Print which databases answer, the revision of the SQL store, and how many transcripts wait for another one.
 

@@ -34,8 +34,7 @@ class Stores:
 
     def states(self) -> dict[str, str]:
         """Store to `up`, `down` or `embedded`, for a readiness probe; asks each of them."""
-        bodies = self.transcripts.bodies
-        mongodb = "embedded" if not hasattr(bodies, "up") else "up" if bodies.up() else "down"
+        mongodb = self.transcripts.bodies.state()
         redis = "embedded" if self.link is None else "up" if self.link.up() else "down"
         return {"sql": "up" if self.transcripts.vault.store.up() else "down", "mongodb": mongodb, "redis": redis}
 

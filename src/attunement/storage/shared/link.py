@@ -46,7 +46,7 @@ class RedisLink:
             timeout=wait,
             socket_timeout=wait,
             socket_connect_timeout=wait,
-            retry=Retry(NoBackoff(), 1),  # a line that a restart has cut; more would keep a reply waiting
+            retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),  # a line that a restart has cut; not who is slow
         )
         self.redis: Any = redis.Redis(connection_pool=pool)
         self._circuits = Circuits(stores.circuit_failures, stores.circuit_seconds)

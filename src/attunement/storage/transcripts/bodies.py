@@ -6,8 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attunement.errors import ConfigError, IntegrityError
+from attunement.errors import ConfigError, DataError, IntegrityError
 from attunement.storage.transcripts.records import WORDS, Row
+
+
+class RefusedError(DataError):
+    """A place refuses a row for what it is, and would again: too large, or against a rule that somebody set there."""
 
 
 class Bodies(ABC):
@@ -15,7 +19,10 @@ class Bodies(ABC):
 
     @abstractmethod
     def put(self, rows: Sequence[Row]) -> None:
-        """Keeps rows in their order, each once however often it is given; returns when they are safe."""
+        """Keeps rows in their order, each once however often it is given; returns when they are safe.
+
+        Raises `RefusedError` where one of them will never be taken.
+        """
 
     @abstractmethod
     def get(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -28,6 +35,10 @@ class Bodies(ABC):
     @abstractmethod
     def erase(self, client: str, before: str) -> int:
         """Deletes what there is of a client ("" for those without one) from before a stamp; how many."""
+
+    @abstractmethod
+    def state(self) -> str:
+        """`up`, `down`, or `embedded`; asks."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -60,5 +71,8 @@ class NoBodies(Bodies):
 
     def erase(self, client: str, before: str) -> int:
         return 0
+
+    def state(self) -> str:
+        return "embedded"
 
     def close(self) -> None: ...

@@ -17,12 +17,14 @@ from attunement.config import Settings
 from attunement.errors import ConfigError, MissingExtraError, StoreDownError
 from attunement.storage.addresses import checked, told
 from attunement.storage.circuits import Circuits, retried
-from attunement.storage.transcripts.bodies import Bodies, NoBodies
+from attunement.storage.transcripts.bodies import Bodies, NoBodies, RefusedError
 from attunement.storage.transcripts.records import WORDS, Row
 
 T = TypeVar("T")
 DATABASE, COLLECTION = "attunement", "transcripts"
 DUPLICATE = 11000
+REFUSED = {2, 121, 10334, 17280, 17419, 17420}
+"""Bad value, against a validation rule, too large (of the document, or of a key of an index)."""
 PLAIN = ("client", "session", "created", "number", "model", "request")
 
 
@@ -56,7 +58,7 @@ class MongoBodies(Bodies):
         self._rows: Any = self._client.get_default_database(DATABASE)[COLLECTION]
 
     def put(self, rows: Sequence[Row]) -> None:
-        from pymongo.errors import BulkWriteError
+        from pymongo.errors import BulkWriteError, DocumentTooLarge
 
         def write() -> None:
             if not self._ready:
@@ -65,8 +67,12 @@ class MongoBodies(Bodies):
             changes = [update({"_id": {"$eq": d["_id"]}}, {"$setOnInsert": _without_id(d)}, upsert=True) for d in documents]
             try:
                 self._rows.bulk_write(changes, ordered=True)
+            except DocumentTooLarge as error:
+                raise RefusedError(f"MongoDB refuses a transcript ({type(error).__name__})") from None
             except BulkWriteError as error:
                 codes = {fault.get("code") for fault in error.details.get("writeErrors", [])}
+                if refused := codes & REFUSED:
+                    raise RefusedError(f"MongoDB refuses a transcript (code {min(refused)})") from None
                 if codes != {DUPLICATE} or error.details.get("writeConcernErrors"):
                     raise
                 self._rows.bulk_write(changes, ordered=True)  # another replica was first with one: the rest follows
@@ -87,13 +93,12 @@ class MongoBodies(Bodies):
         which = {"client": {"$eq": str(client)}, "created": {"$lt": str(before)}}
         return int(self._call(lambda: self._rows.delete_many(which)).deleted_count)
 
-    def up(self) -> bool:
-        """Whether MongoDB answers now."""
+    def state(self) -> str:
         try:
             self._call(lambda: self._client.admin.command("ping"), tries=1)
         except StoreDownError:
-            return False
-        return True
+            return "down"
+        return "up"
 
     def close(self) -> None:
         self._client.close()

@@ -6,6 +6,7 @@ day is past `stores.anonymous_days`: so it ends everywhere at once, in backups, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ TABLE = "transcripts"
 """Stands in the associated data of each ciphertext."""
 WORDS = ("turns", "reply", "safety")
 DAY_KEY = "transcripts:"
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 MOST_MODEL_CHARACTERS = 128
 Row = dict[str, Any]
 
@@ -40,7 +42,7 @@ class Transcript:
         valid_id("request_id", self.request_id), valid_id("session_id", self.session_id)
         if self.client_id and valid_id("client_id", self.client_id).startswith(DAY_KEY):
             raise DataError(f"a client_id does not begin with {DAY_KEY}")
-        if len(self.created) != 27 or len(self.model_version) > MOST_MODEL_CHARACTERS:
+        if not STAMP.fullmatch(self.created) or len(self.model_version) > MOST_MODEL_CHARACTERS:
             raise DataError("a transcript has a stamp and the name of a model")
 
     @property

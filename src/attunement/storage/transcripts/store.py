@@ -24,7 +24,7 @@ from attunement.security.codes import valid_id
 from attunement.security.grouped import GroupedWriter
 from attunement.security.holds import deletions
 from attunement.security.vault import Vault
-from attunement.storage.transcripts.bodies import Bodies, NoBodies
+from attunement.storage.transcripts.bodies import Bodies, NoBodies, RefusedError
 from attunement.storage.transcripts.records import WORDS, Row, Transcript, seal, unseal
 from attunement.storage.transcripts.spool import Spool
 from attunement.storage.transcripts.tables import MONGODB, OUTBOX, SQL, erasures, transcripts
@@ -138,11 +138,25 @@ class TranscriptStore:
         query = sa.select(transcripts).where(transcripts.c.place == OUTBOX).order_by(transcripts.c.number).limit(BATCH)
         with self.vault.store.snapshot() as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
-        if rows:
-            self.bodies.put(rows)
-            self._mark_moved([row["id"] for row in rows])
+        try:
+            if rows:
+                self.bodies.put(rows)
+                self._mark_moved([row["id"] for row in rows])
+        except RefusedError:
+            for row in rows:
+                self._move(row)
         self._erase()
         return len(rows)
+
+    def _move(self, row: Row) -> None:
+        """One by itself; what is refused for good stays in the SQL store, and keeps nothing behind it waiting."""
+        try:
+            self.bodies.put([row])
+            self._mark_moved([row["id"]])
+        except RefusedError as error:
+            log.error("the transcript %s stays in the SQL store: %s", row["id"], error)
+            with self.vault.store.begin() as connection:
+                connection.execute(transcripts.update().where(transcripts.c.id == row["id"]).values(place=SQL))
 
     def _mark_moved(self, ids: Sequence[str]) -> None:
         """Takes the words out of rows that are in MongoDB; what was deleted here meanwhile is deleted there."""

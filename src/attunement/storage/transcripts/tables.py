@@ -17,7 +17,7 @@ from attunement.security.clients import register
 from attunement.security.clock import stamp, utc_now
 from attunement.security.throttle import upsert
 from attunement.storage.sql import metadata
-from attunement.storage.transcripts.records import TABLE, unseal
+from attunement.storage.transcripts.records import TABLE, Transcript, unseal
 
 if TYPE_CHECKING:
     from attunement.security.vault import Vault
@@ -80,15 +80,16 @@ class _Transcripts:
 
     def export(self, vault: Vault, connection: sa.Connection, client: str) -> Iterator[dict[str, Any]]:
         from attunement.storage.transcripts.mongo import opened_bodies
+        from attunement.storage.transcripts.spool import Spool
 
         query = sa.select(transcripts).where(transcripts.c.client == client).order_by(transcripts.c.number)
         with opened_bodies(vault.settings) as bodies:
             for rows in connection.execute(query).mappings().partitions(200):
                 for row in bodies.filled([dict(row) for row in rows]):
-                    found = unseal(vault.cipher, row)
-                    told = {"id": row["id"], "at": found.created, "session": found.session_id, "request": found.request_id}
-                    said = {"turns": list(found.turns), "reply": found.reply, "safety": dict(found.safety)}
-                    yield {**told, "model_version": found.model_version, **said}
+                    yield _told(row["id"], unseal(vault.cipher, row))
+        with Spool(vault.settings.home) as spool:  # what is not in the SQL store yet
+            for row in spool.of(client=client):
+                yield _told(row["id"], unseal(vault.cipher, row))
 
     def correct(
         self, vault: Vault, connection: sa.Connection, client: str, row: str, changes: Mapping[str, Any], by: str
@@ -106,6 +107,12 @@ class _Transcripts:
     def oldest(self, connection: sa.Connection) -> str:
         query = sa.select(sa.func.min(transcripts.c.created)).where(transcripts.c.client != "")
         return connection.execute(query).scalar() or ""
+
+
+def _told(row: str, found: Transcript) -> dict[str, Any]:
+    told = {"id": row, "at": found.created, "session": found.session_id, "request": found.request_id}
+    said = {"turns": list(found.turns), "reply": found.reply, "safety": dict(found.safety)}
+    return {**told, "model_version": found.model_version, **said}
 
 
 register(_Transcripts())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attunement.config import EmbeddingSettings
     from attunement.model.moe_lora import MoEModel
 
-pytest_plugins = ["stores"]  # a second conftest.py would be taken for this one by those who import from it
+pytest_plugins = ["stores", "databases"]  # a second conftest.py would be taken for this one by those who import from it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -522,6 +522,38 @@ class SecuritySettings(Section):
         return value
 
 
+class StoresSettings(Section):
+    """MongoDB, Redis, a read replica; pools and time-outs of these and of `security.store`. Empty addresses are embedded."""
+
+    mongodb: str = Field(
+        "",
+        description="Address of the MongoDB database that holds transcripts (`mongodb://USER:PASSWORD@HOST/DATABASE?tls=true`; extra `mongodb`); empty is the SQL store.",
+    )
+    redis: str = Field(
+        "",
+        description="Address of the Redis that replicas share: reply cache, rate limits, live figures, circuits (`rediss://...`; extra `redis`); empty is in process.",
+    )
+    read_replica: str = Field(
+        "",
+        description="Address of a streaming replica of `security.store` that reads may go to; who has just written reads from the primary until it has caught up.",
+    )
+    allow_plain: bool = Field(
+        False, description="Databases on other machines may be reached without TLS: for a network of their own alone."
+    )
+    pool_size: int = Field(10, ge=1, le=500, description="Connections to each database that are kept, and at most as many again.")
+    connect_seconds: float = Field(2.0, gt=0, description="Longest wait for a connection.")
+    timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one statement of PostgreSQL or call of MongoDB.")
+    redis_timeout_seconds: float = Field(0.25, gt=0, description="Longest wait for Redis, before it is done without.")
+    circuit_failures: int = Field(5, ge=1, description="Failures in a row that open the circuit to a database.")
+    circuit_seconds: float = Field(5.0, gt=0, description="How long an open circuit keeps everybody from asking.")
+    anonymous_days: int = Field(
+        30,
+        ge=0,
+        description="Days that a transcript without a client is kept, then its key is destroyed; 0 keeps none. `security.retention` says it of clients' (`transcripts`).",
+    )
+    reply_cache_seconds: float = Field(600.0, ge=0, description="How long a reply is kept for the same prompt; 0 keeps none.")
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -558,6 +590,9 @@ class Settings(BaseSettings):
     )
     security: SecuritySettings = Field(
         default_factory=lambda: SecuritySettings.model_construct(), description="Keys, encryption, audit, backups."
+    )
+    stores: StoresSettings = Field(
+        default_factory=lambda: StoresSettings.model_construct(), description="Databases beside the SQL store."
     )
 
     @classmethod

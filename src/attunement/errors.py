@@ -5,6 +5,7 @@
         ├── ConfigError             a setting is unknown, of the wrong type or impossible
         ├── DataError               input that cannot be read or used
         │   ├── IntegrityError      a checksum or a manifest does not match what is on disk
+        │   ├── StoreDownError      a database does not answer now: worth another try after some seconds
         │   └── RecordingError      a recording that gives nothing: broken, silent, no speech, licence not allowed
         ├── MissingExtraError       an optional dependency is not installed; names the extra
         ├── ModelError              a model or checkpoint that cannot be loaded or trained
@@ -42,6 +43,14 @@ class DataError(UserError):
 
 class IntegrityError(DataError):
     """A checksum or a manifest does not match what is on disk."""
+
+
+class StoreDownError(DataError):
+    """A database does not answer now, is busy, or its circuit is open: worth another try after `after_seconds`."""
+
+    def __init__(self, told: str, after_seconds: float = 2.0) -> None:
+        super().__init__(told)
+        self.after_seconds = after_seconds
 
 
 class RecordingError(DataError):

@@ -54,6 +54,7 @@ def test_the_life_of_a_record(tmp_path: Path) -> None:
         "feedback": 0,
         "records": 1,
         "reviews": 0,
+        "transcripts": 0,
     }
     with zipfile.ZipFile(out) as archive:
         assert json.loads(archive.read("records.json"))[0]["before"][0]["text"] == "slept badly"

@@ -163,6 +163,10 @@ def test_damage_and_open_doors_are_found(kept: Kept) -> None:
     with opened(kept.with_(remote), kept.now) as scene:  # the address is judged without being asked
         database = next(check for check in CHECKS if check.id == "transport.database")
         assert database.run(scene).outcome == Outcome.FAIL
+    shared = [f"stores.redis={scheme}://cache.example.org/0" for scheme in ("redis", "rediss")]
+    for address, outcome in zip(shared, (Outcome.FAIL, Outcome.PASS), strict=True):
+        with opened(kept.with_(address, "stores.allow_plain=true"), kept.now) as scene:
+            assert database.run(scene).outcome == outcome
     with Vault.open(kept.settings) as vault:
         vault.ring.shred("c-1")
     (kept.tmp / "keys.escrow").write_bytes(b"{}")

@@ -40,9 +40,9 @@ BREAK = "please break"
 class Breaking(DeploymentService):
     """A service whose bug puts what was said into its exception, over several lines and with a cause."""
 
-    def answer(self, request: InferenceRequest) -> Any:
+    def stream(self, request: InferenceRequest, **how: Any) -> Any:
         if BREAK not in request.user_input:
-            return super().answer(request)
+            return super().stream(request, **how)
         try:
             raise ValueError({"user_input": request.user_input})
         except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import typer
@@ -47,7 +48,7 @@ def docs() -> None:
     typer.echo(configuration(), nl=False)
 
 
-def _value(tree: dict[str, Any], key: str) -> Any:
+def _value(tree: Any, key: str) -> Any:
     for part in key.split("."):
         tree = tree[part]
-    return tree
+    return re.sub(r"(?<=://)([^/@]*:)[^/]*(?=@)", r"\1***", tree) if isinstance(tree, str) else tree  # no password of an address

@@ -31,6 +31,7 @@ from attunement.cli import (
     retention,
     review,
     serve,
+    store,
     tls,
     train,
     voice,
@@ -61,6 +62,7 @@ app.add_typer(agreements.app, name="agreements")
 app.add_typer(audit.app, name="audit")
 app.add_typer(tls.app, name="tls")
 app.add_typer(backup.app, name="backup")
+app.add_typer(store.app, name="store")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(compliance.app, name="compliance")
 app.add_typer(config.app, name="config")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,13 +50,9 @@ def serve(
     _check_tls(settings, insecure_http)
     from attunement.security.age_files import use_identity
     from attunement.security.recording import noted
-    from attunement.security.retention import scheduled
-    from attunement.serving.alerts import AlertSender
     from attunement.serving.app import create_app
-    from attunement.serving.exchange import Exchanges
+    from attunement.serving.assembly import assembled
     from attunement.serving.guard import Guard
-    from attunement.serving.metrics import Metrics
-    from attunement.serving.reviews import ClinicalReviews
     from attunement.serving.run import listen, run
     from attunement.serving.service import DeploymentService
 
@@ -77,15 +73,11 @@ def serve(
         console.print("   stop: Ctrl-C")
         # without TLS on this machine alone a browser would not keep a cookie that is for TLS alone
         secure = bool(serving.tls_key) or not is_loopback(serving.host) or settings.access.public_url.startswith("https://")
-        guard = Guard(settings, access, secure_cookies=secure)
-        metrics, kept = Metrics(), scheduled(settings) if access else nullcontext()
-        metrics.serves(deployed.model_version)
-        reviews = ClinicalReviews(access.audit, access.cipher) if access else None
-        alerts = AlertSender(reviews, serving)
-        exchanges = Exchanges(service, metrics, reviews, alerts)
         recorded = noted(settings, "deployment:change", "deployment:load", "deployment:stop", deployed.model_version)
-        with kept, alerts.running(), recorded:
-            run(create_app(service, guard, exchanges), socket, serving.tls_certificate, serving.tls_key)
+        with assembled(settings, service, access) as parts, recorded:
+            buckets = parts.stores.buckets if parts.stores else None
+            guard = Guard(settings, access, secure_cookies=secure, buckets=buckets)
+            run(create_app(service, guard, parts.exchanges), socket, serving.tls_certificate, serving.tls_key)
 
 
 def _assessment_overdue(settings: Settings) -> str:

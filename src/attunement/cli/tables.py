@@ -9,6 +9,7 @@ def know_all() -> None:
     import attunement.curation.review
     import attunement.security.agreements
     import attunement.security.audit
+    import attunement.security.entry
     import attunement.security.holds
     import attunement.security.incidents
     import attunement.serving.feedback

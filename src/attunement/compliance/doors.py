@@ -13,7 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from attunement.compliance.scene import Finding, Scene, failed, look, not_applicable, not_run, passed
+from attunement.errors import ConfigError
 from attunement.security.permissions import GRANTS, Role
+from attunement.storage.addresses import checked
 
 UNUSED_DAYS = 90
 CERTIFICATE_DAYS = 30
@@ -78,6 +80,13 @@ def address(scene: Scene) -> Finding:
     )
 
 
+_STORES = {
+    "mongodb": ("mongodb", "mongodb+srv"),
+    "redis": ("redis", "rediss", "unix"),
+    "read_replica": ("postgresql", "postgresql+psycopg"),
+}
+
+
 def database(scene: Scene) -> Finding:
     told = []
     for name in ("store", "key_store"):
@@ -92,6 +101,14 @@ def database(scene: Scene) -> Finding:
                 f"add ?sslmode=verify-full&sslrootcert=FILE to security.{name}",
             )
         told.append(f"security.{name}: {'this machine' if local else 'verified TLS'}")
+    for name, schemes in _STORES.items():
+        if not (text := getattr(scene.settings.stores, name)):
+            continue
+        try:
+            checked(f"stores.{name}", text, schemes, allow_plain=False)
+        except ConfigError as error:
+            return failed(str(error).partition(": ")[0], str(error).partition(": ")[2])
+        told.append(f"stores.{name}: this machine, or verified TLS")
     return passed("; ".join(told)) if told else not_applicable("the stores are files in the home")
 
 

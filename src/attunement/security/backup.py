@@ -31,6 +31,7 @@ from attunement.security.clock import Clock, stamp, utc_now
 from attunement.security.escrow import apply_ledger
 from attunement.security.keys import KeyRing
 from attunement.security.private_files import wipe
+from attunement.storage import revisions
 from attunement.storage.files import atomic_write, canonical
 from attunement.storage.sql import FILE, SCHEMA_VERSION, Store
 
@@ -95,7 +96,7 @@ def create_backup(store: Store, ring: KeyRing, path: Path, opener: Opener, *, cl
     made_at = stamp(clock())
     head: dict[str, Any] = {"format": FORMAT, "made_at": made_at, "attunement": __version__}
     recipients = _recipients(ring, opener, head)
-    with store.snapshot() as connection, atomic_write(path, binary=True, private=True) as file:
+    with store.snapshot(patient=True) as connection, atomic_write(path, binary=True, private=True) as file:
         first = canonical(head).encode() + b"\n"
         file.write(first)
         with encrypting(file, recipients) as plain:
@@ -138,7 +139,7 @@ def restore_postgres(path: Path, ring: KeyRing, opener: Opener, store: Store, *,
     """Puts a backup of PostgreSQL into an empty database (`store`) in one transaction."""
     with _reading(path, ring, opener) as (facts, source):
         _wanted(facts, "postgresql", path)
-        with store.begin() as connection:
+        with store.begin(patient=True) as connection:
             _refuse_full(connection, store, facts)
             _fill(connection, store, facts, source)
             found = _trusted(_checked_tail(facts, source, ring, path), path, trust_unsealed)
@@ -188,7 +189,7 @@ def _facts(store: Store, connection: sa.Connection, made_at: str, ledger: list[s
     there = set(sa.inspect(connection).get_table_names())
     ours = [t for t in store.tables.sorted_tables if t.name in there]
     counts = {t.name: connection.execute(sa.select(sa.func.count()).select_from(t)).scalar_one() for t in ours}
-    left_out = [] if store.is_sqlite else sorted(there - counts.keys())
+    left_out = [] if store.is_sqlite else sorted(there - counts.keys() - {revisions.TABLE})
     return Facts(connection.dialect.name, made_at, SCHEMA_VERSION, counts, left_out, ledger)
 
 

@@ -19,7 +19,11 @@ from attunement.errors import DataError
 if TYPE_CHECKING:
     from attunement.security.vault import Vault
 
-BUILT_IN = ("attunement.security.client_records", "attunement.security.client_accounts")
+BUILT_IN = (
+    "attunement.security.client_records",
+    "attunement.security.client_accounts",
+    "attunement.storage.transcripts.tables",
+)
 """Modules that register a kind when they are imported."""
 KIND = re.compile(r"[a-z][a-z0-9_]{0,30}", re.ASCII)
 

@@ -32,8 +32,10 @@ CALLBACK = "/api/v1/auth/oidc/callback"
 class Access:
     """Everything that says who somebody is."""
 
-    def __init__(self, audit: AuditLog, cipher: FieldCipher, settings: Settings, clock: Clock = utc_now) -> None:
-        self.settings, self.audit, self.cipher = settings.access, audit, cipher
+    def __init__(
+        self, audit: AuditLog, cipher: FieldCipher, settings: Settings, clock: Clock = utc_now, vault: Vault | None = None
+    ) -> None:
+        self.settings, self.audit, self.cipher, self.vault = settings.access, audit, cipher, vault
         self.accounts = Accounts(audit, settings.access, clock)
         self.sessions = Sessions(audit, settings.access, clock)
         self.factors = SecondFactors(audit, cipher, clock)
@@ -151,6 +153,6 @@ def opened(settings: Settings, clock: Clock = utc_now) -> Iterator[Access]:
     """Everything over the store of the settings, closed at the end. Raises `ConfigError` without a master key."""
     vault = Vault.open(settings, clock=clock)
     try:
-        yield Access(vault.audit, vault.cipher, settings, clock)
+        yield Access(vault.audit, vault.cipher, settings, clock, vault)
     finally:
         vault.close()

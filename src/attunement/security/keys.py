@@ -151,6 +151,13 @@ class KeyRing:
         with self.store.snapshot() as connection:
             return [(row[0], row[1]) for row in connection.execute(query.order_by(when, _keys.c.subject))]
 
+    def live(self, prefix: str) -> list[str]:
+        """The subjects with a key whose names begin with `prefix`, in order."""
+        subject = _keys.c.subject
+        query = sa.select(subject).distinct().where(subject.startswith(prefix, autoescape=True), _keys.c.shredded_at.is_(None))
+        with self.store.snapshot() as connection:
+            return list(connection.execute(query.order_by(subject)).scalars())
+
     def rotate(self, new: MasterKey | None = None, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
         """Wraps every key by `new`, or by what the present master key wraps with now; returns how many were left to wrap.
 

@@ -92,6 +92,8 @@ ACTIONS: Mapping[str, str] = {
     "retention:hold": "set and lift a legal hold",
     "backup:create": "make and verify backups",
     "backup:restore": "restore a backup",
+    "store:drain": "move transcripts on to where they belong",
+    "store:upgrade": "bring the database to this version",
     "settings:read": "read the settings in force",
 }
 """Every action and what it is."""
@@ -112,7 +114,7 @@ GRANTS: Mapping[Role, Mapping[str, Reach]] = {
         **dict.fromkeys(
             ("accounts:read", "accounts:manage", "service_keys:manage", "keys:rotate", "client:create", "client:assign",
              "audit:verify", "compliance:assess", "incident:manage", "agreements:manage", "retention:run", "retention:hold", "backup:create",
-             "backup:restore", "settings:read", "metrics:read", "model:read", "deployment:change", "alert:read",
+             "backup:restore", "store:upgrade", "store:drain", "settings:read", "metrics:read", "model:read", "deployment:change", "alert:read",
              "alert:acknowledge"), _ALL),
     },
     Role.ML_ENGINEER: {

@@ -24,6 +24,8 @@ from attunement.security.clock import stamp
 from attunement.security.holds import is_held, lock
 from attunement.security.rights import sweep_deleted
 from attunement.security.vault import Vault
+from attunement.storage.transcripts.aging import ANONYMOUS, expire
+from attunement.storage.transcripts.records import DAY_KEY
 
 log = logging.getLogger("attunement.security.retention")
 
@@ -53,11 +55,14 @@ class Retention:
             raise ConfigError(f"security.retention names '{unknown[0]}': the kinds are {', '.join([AUDIT, *kinds()])}")
 
     def run(self, act: Act, *, dry_run: bool = False) -> list[Deleted]:
-        """Deletes what is past its time, and what is left of deleted clients; with `dry_run` it only counts."""
+        """Deletes what is past its time, clients' or nobody's, and what is left of deleted clients; with `dry_run` it only counts."""
         done = [self._kind(data, act, dry_run) for kind, data in kinds().items() if kind in self._policies]
+        if rows := expire(self._vault, act, dry_run=dry_run):
+            done.append(Deleted(ANONYMOUS, self._vault.settings.stores.anonymous_days, rows, 0, 0))
         if not dry_run:
             for client, _ in self._vault.ring.ledger():
-                sweep_deleted(self._vault, client, act)
+                if not client.startswith(DAY_KEY):
+                    sweep_deleted(self._vault, client, act)
             with self._vault.audit.begin() as connection:
                 self._vault.audit.append(connection, Entry(act.actor, "retention:run", request=act.request))
         return done

@@ -149,6 +149,9 @@ def _signed(vault: Vault, client: str, row: sa.Row[Any], clean: bool) -> dict[st
     if not clean:
         told = "freed pages and the database's log may hold the wrapped key and names of accounts for a while"
         remains.append({"what": told, "why": "attune keys rotate closes the key for good; the database reuses its pages"})
+    if vault.settings.stores.mongodb:
+        told = "ciphertext of transcripts in MongoDB, until a service or  attune store drain  next reaches it"
+        remains.append({"what": told, "why": "it opens with the destroyed key alone"})
     body = {
         "format": CERTIFICATE,
         "client": client,

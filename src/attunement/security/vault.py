@@ -17,6 +17,8 @@ from attunement.security.fields import FieldCipher
 from attunement.security.holds import lock, refuse_held
 from attunement.security.keys import KeyRing, key_tables
 from attunement.security.master_key import EnvironmentMasterKey, FileMasterKey, MasterKey
+from attunement.storage.addresses import checked
+from attunement.storage.postgres import Limits
 from attunement.storage.sql import Store
 
 MASTER_FILE = "master.key"
@@ -34,9 +36,15 @@ def open_master(settings: Settings) -> MasterKey:
     return FileMasterKey(master_path(settings))
 
 
-def open_store(settings: Settings) -> Store:
-    """The store of the data."""
-    return Store(settings.security.store) if settings.security.store else Store.at_home(settings.home)
+def open_store(settings: Settings, *, behind: bool = False) -> Store:
+    """The store of the data, with its read replica where one is set. Raises `ConfigError` for a replica without TLS elsewhere."""
+    url, stores = settings.security.store, settings.stores
+    if not url:
+        return Store.at_home(settings.home, behind=behind)
+    replica = stores.read_replica
+    if replica:
+        checked("stores.read_replica", replica, ("postgresql", "postgresql+psycopg"), allow_plain=stores.allow_plain)
+    return Store(url, limits=Limits.of(stores), replica=replica, behind=behind)
 
 
 def open_ring(settings: Settings, *, clock: Clock = utc_now) -> KeyRing:
@@ -48,7 +56,11 @@ def open_ring(settings: Settings, *, clock: Clock = utc_now) -> KeyRing:
         )
     master = open_master(settings)  # before a file is made for what it wraps
     at_home = not security.key_store
-    store = Store.at_home(settings.home, keys.FILE, key_tables) if at_home else Store(security.key_store, key_tables)
+    store = (
+        Store.at_home(settings.home, keys.FILE, key_tables)
+        if at_home
+        else Store(security.key_store, key_tables, limits=Limits.of(settings.stores))
+    )
     return KeyRing(store, master, cached_keys=security.key_cache, cached_seconds=security.key_cache_seconds, clock=clock)
 
 

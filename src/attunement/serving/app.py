@@ -18,8 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from attunement import __version__
-from attunement.errors import AccessError, DataError, ServiceError, TemporaryError
-from attunement.security.entry import Access
+from attunement.errors import AccessError, DataError, ServiceError, StoreDownError, TemporaryError
 from attunement.serving import deployment_routes, docs_page, inference, openai_api, queue_routes, signing_in
 from attunement.serving.exchange import Exchanges
 from attunement.serving.feedback import Feedback
@@ -131,7 +130,7 @@ def _add_health(app: FastAPI, service: DeploymentService) -> None:
     async def ready(request: Request, response: Response) -> dict[str, bool]:
         """Whether requests should come here: with a model, and a store that answers where there is one."""
         access = request.app.state.guard.access
-        store = access is None or await run_in_threadpool(_answers, access)
+        store = access is None or await run_in_threadpool(access.audit.store.up)
         state = {"model": service.deployed is not None, "store": store}
         response.status_code = 200 if all(state.values()) else 503
         return {**state, "ready": all(state.values())}
@@ -140,15 +139,6 @@ def _add_health(app: FastAPI, service: DeploymentService) -> None:
     @needs("docs:read")
     async def root() -> Response:
         return Response(status_code=307, headers={"Location": "/docs"})
-
-
-def _answers(access: Access) -> bool:
-    try:
-        with access.audit.store.snapshot() as connection:
-            connection.exec_driver_sql("SELECT 1")
-    except DataError:
-        return False
-    return True
 
 
 def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
@@ -170,6 +160,10 @@ def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
     @handles(AccessError)
     def not_let_in(_: Request, error: AccessError) -> JSONResponse:
         return refusal(error)
+
+    @handles(StoreDownError)
+    def store_down(_: Request, error: StoreDownError) -> JSONResponse:
+        return problem(503, "the store does not answer now: ask again", {"Retry-After": str(math.ceil(error.after_seconds))})
 
     @handles(DataError)
     def unusable(_: Request, error: DataError) -> JSONResponse:

@@ -5,20 +5,29 @@ What must not be lost (a review, an alert) is on disk before the reply is given.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from attunement.records import InferenceRequest
+from attunement.config import ServingSettings
+from attunement.errors import DataError
+from attunement.records import InferenceRequest, InferenceResponse
 from attunement.security.acting import Act
 from attunement.serving.alerts import AlertSender
-from attunement.serving.gate import CRISIS, HIGH, WITHHELD
+from attunement.serving.engines import BusyError, EngineError
+from attunement.serving.gate import CRISIS, HIGH, PASSED, WITHHELD
 from attunement.serving.metrics import Metrics
 from attunement.serving.reviews import ALERTS, ClinicalReviews, Flagged
 from attunement.serving.service import Answer, DeploymentService, as_messages
+from attunement.storage.opening import Stores
+from attunement.storage.transcripts.records import Transcript
+from attunement.storage.transcripts.store import made_now
+
+log = logging.getLogger("attunement.serving")
 
 MOST_SESSIONS = 100_000
 
@@ -94,8 +103,10 @@ class Exchanges:
         reviews: ClinicalReviews | None = None,
         alerts: AlertSender | None = None,
         history: History | None = None,
+        stores: Stores | None = None,
     ) -> None:
         self.service, self.metrics, self.reviews, self._alerts, self._history = service, metrics, reviews, alerts, history
+        self.stores = stores
         self._told = Told()
 
     def answer(self, asked: Asked, act: Act) -> Answered:
@@ -104,34 +115,104 @@ class Exchanges:
         assert isinstance(last, Answered)
         return last
 
-    def stream(self, asked: Asked, act: Act) -> Iterator[str | Answered]:
+    @property
+    def settings(self) -> ServingSettings:
+        return self.service.settings.serving
+
+    def stream(self, asked: Asked, act: Act) -> Generator[str | Answered]:
         """The reply sentence by sentence, each judged before it is given; then the whole."""
         began = time.perf_counter()
-        region = self.service.gate.places.check(asked.region) or self.service.settings.serving.region
+        region = self.service.gate.places.check(asked.region) or self.settings.region
         law = self.service.gate.places.jurisdiction(region)
         told = self._told.lately(asked.session, law.disclose.idle_days, law.disclose.hours)
         before: list[Mapping[str, str]] = [{"role": "system", "content": asked.instruction}] if asked.instruction else []
         if self._history and asked.client:
             before += self._history.context(asked.client, asked.request.user_input, act)
         with self.metrics.streams.track_inprogress():
-            for piece in self.service.stream(asked.request, region=region, told=told, before=before, persona=asked.persona):
+            for piece in self._said(asked, region, told, before):
                 if isinstance(piece, str):
                     yield piece
                     continue
                 yield self._done(asked, piece, region, act, began)
+
+    def _said(self, asked: Asked, region: str, told: bool | None, before: Sequence[Mapping[str, str]]) -> Generator[str | Answer]:
+        """The service's answer, or where the model cannot answer in time what it said to the same prompt before."""
+        shown = False
+        try:
+            for piece in self.service.stream(asked.request, region=region, told=told, before=before, persona=asked.persona):
+                shown = True
+                yield piece
+                if not isinstance(piece, str):
+                    self._keep_reply(asked, before, piece)
+        except (BusyError, EngineError) as error:
+            answer = None if shown else self._before(asked, region, told, before)
+            if answer is None:
+                self.metrics.refusals.labels("503").inc()
+                log.warning("no reply in time (%s), and none kept", type(error).__name__)
+                raise
+            self.metrics.cached.inc()
+            yield answer.reply.response
+            yield answer
+
+    def _before(self, asked: Asked, region: str, told: bool | None, before: Sequence[Mapping[str, str]]) -> Answer | None:
+        """The kept reply to the same prompt, past the gate again; None without one, and never where there is any risk."""
+        if self.stores is None:
+            return None
+        talk = as_messages(asked.request)
+        entry = self.service.gate.enter(talk, region, told=told)
+        found = self.stores.replies.get(*self._prompt(asked, before), risk=entry.at_risk, client=asked.client)
+        if not found or entry.answer is not None or self.service.gate.faults(found["response"], talk):
+            return None
+        reply = InferenceResponse(entry.around(found["response"]), found["bias_score"], found["confidence"])
+        return Answer(reply, PASSED, entry, flags=("cached",))
+
+    def _keep_reply(self, asked: Asked, before: Sequence[Mapping[str, str]], answer: Answer) -> None:
+        if self.stores is None or answer.action != PASSED or answer.entry.at_risk:
+            return
+        entry, reply = answer.entry, answer.reply
+        said = reply.response.removeprefix(f"{entry.disclosure}\n\n") if entry.disclosure else reply.response
+        kept = {"response": said, "bias_score": reply.bias_score, "confidence": reply.confidence}
+        self.stores.replies.put(*self._prompt(asked, before), kept, risk=False, client=asked.client)
+
+    def _prompt(self, asked: Asked, before: Sequence[Mapping[str, str]]) -> tuple[list[Mapping[str, str]], str, dict[str, Any]]:
+        """All that a reply depends on: what the model reads, which model it is, how it is asked."""
+        serving = self.settings
+        how = {
+            "tokens": serving.max_new_tokens,
+            "temperature": serving.temperature,
+            "top_p": serving.top_p,
+            "persona": asked.persona,
+        }
+        prompt = [*before, *self.service.gate.without_own_words(as_messages(asked.request))]
+        return prompt, self.service.version, how
 
     def _done(self, asked: Asked, answer: Answer, region: str, act: Act, began: float) -> Answered:
         if answer.entry.disclosure:
             self._told.now(asked.session)
         flag_began = time.perf_counter()
         row = self._flag(asked, answer, region, act)
-        steps = {**answer.steps, "review": time.perf_counter() - flag_began}
+        self._keep(asked, answer, act)
+        steps = {**answer.steps, "keep": time.perf_counter() - flag_began}
         seconds = time.perf_counter() - began
-        self.metrics.replied(answer.action, answer.entry.state.level, seconds, steps)
+        level = answer.entry.state.level
+        self.metrics.replied(answer.action, level, seconds, steps)
         if answer.regenerated:
             self.metrics.regenerated.inc()
-        model = self.service.version
-        return Answered(answer, model, act.request, round(1000 * seconds, 1), row)
+        if self.stores is not None:
+            self.stores.live.publish({"action": answer.action, "level": level, "seconds": round(seconds, 4)})
+        return Answered(answer, self.service.version, act.request, round(1000 * seconds, 1), row)
+
+    def _keep(self, asked: Asked, answer: Answer, act: Act) -> None:
+        """Keeps the transcript: the last words and the reply; what was said before them stands in earlier ones."""
+        if self.stores is None:
+            return
+        turns = as_messages(asked.request)[-1:]
+        safety = {"level": answer.entry.state.level, "action": answer.action, "flags": [*answer.entry.reasons, *answer.flags]}
+        said = answer.reply.response
+        kept = Transcript(
+            act.request, asked.session or act.request, turns, said, self.service.version[:120], safety, made_now(), asked.client
+        )
+        self.stores.transcripts.add(kept, act)
 
     def _flag(self, asked: Asked, answer: Answer, region: str, act: Act) -> str:
         """Puts what people must look at into the queue; the row's id. Danger is told of at once."""
@@ -145,8 +226,17 @@ class Exchanges:
         return self.flag(Flagged(priority, answer.action, reasons, talk, said, *who, region, answer.action == CRISIS), act)
 
     def flag(self, flagged: Flagged, act: Act) -> str:
-        """Puts something before people: into the queue where there is one; danger is told of at once. The row's id."""
-        row = self.reviews.flag(flagged, act) if self.reviews is not None else ""
+        """Puts something before people: into the queue where there is one; danger is told of at once. The row's id.
+
+        Where the store does not take it, who is in danger is answered all the same, and the log says so.
+        """
+        row = ""
+        try:
+            row = self.reviews.flag(flagged, act) if self.reviews is not None else ""
+        except DataError as error:
+            if flagged.priority not in ALERTS:
+                raise
+            log.critical("a clinical alert (%s, request %s) could not be kept: %s", flagged.priority, act.request, error)
         if flagged.priority in ALERTS and self._alerts is not None:
             self._alerts.raised(flagged.priority, row)
         return row

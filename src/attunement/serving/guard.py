@@ -27,6 +27,7 @@ from attunement.security.entry import Access
 from attunement.security.permissions import ACTIONS, ANONYMOUS, GRANTS, VISITOR, Principal, Role, allowed
 from attunement.security.sessions import Session, is_forged
 from attunement.serving.problems import responses
+from attunement.storage.shared.buckets import SharedBuckets
 
 ACTION = "__attunement_action__"
 FORGERY_HEADER = "X-CSRF-Token"
@@ -98,12 +99,14 @@ def check_routes(app: FastAPI) -> None:
 class Guard:
     """Lets requests in. Without `access` it asks nobody who they are, and answers only calls to this machine by its name."""
 
-    def __init__(self, settings: Settings, access: Access | None, *, secure_cookies: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, access: Access | None, *, secure_cookies: bool = True, buckets: SharedBuckets | None = None
+    ) -> None:
         self.access, self._settings = access, settings
         self.secure_cookies = secure_cookies
         # `__Host-`: the browser takes it over TLS alone, for this host and no other, whatever a neighbour sets
         self.cookie = "__Host-attunement" if secure_cookies else "attunement"
-        self._rate = Rate(settings.serving.requests_per_minute)
+        self._rate = Rate(settings.serving.requests_per_minute, shared=buckets)
         self._hosts = {"127.0.0.1", "localhost", "::1", settings.serving.host}
 
     async def admit(self, request: Request, action: str) -> Caller:
@@ -114,7 +117,8 @@ class Guard:
             caller = Caller(VISITOR, act)
         else:
             caller = await run_in_threadpool(self._identify, request, act)
-            self._rate.take(f"address:{act.address}" if caller.principal is ANONYMOUS else caller.principal.id)
+            who = f"address:{act.address}" if caller.principal is ANONYMOUS else caller.principal.id
+            await self._rate.take_soon(who)
         if (told := self._forgery(request, caller)) and not (caller.session and allowed(ANONYMOUS, action) and told == TOKEN):
             await run_in_threadpool(self._record, request, caller, action)
             raise AccessError("forged", told)
@@ -191,15 +195,32 @@ class Guard:
 
 
 class Rate:
-    """Requests of each caller, as a bucket that fills `per_minute` times a minute and holds a tenth of that, 20 at least."""
+    """Requests of each caller, as a bucket that fills `per_minute` times a minute and holds a tenth of that, 20 at least.
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_second, self._size, self._clock = per_minute / 60, max(20.0, per_minute / 10), clock
+    With `shared` buckets replicas count together; while those do not answer, each for itself.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic, shared: SharedBuckets | None = None) -> None:
+        self._per_second, self._size, self._clock, self._shared = per_minute / 60, max(20.0, per_minute / 10), clock, shared
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def take(self, who: str) -> None:
         """Raises `AccessError` (`rate`) when the bucket is empty."""
+        wait = self._shared.take(who, self._size, self._per_second) if self._shared else None
+        if wait is None:
+            wait = self._take_here(who)
+        if wait > 0:
+            raise AccessError("rate", "too many requests: send fewer", wait)
+
+    async def take_soon(self, who: str) -> None:
+        """The same without keeping the event loop waiting for Redis."""
+        if self._shared is None:
+            self.take(who)
+        else:
+            await run_in_threadpool(self.take, who)
+
+    def _take_here(self, who: str) -> float:
         now = self._clock()
         with self._lock:
             left, at = self._buckets.pop(who, (self._size, now))
@@ -207,5 +228,4 @@ class Rate:
             self._buckets[who] = (max(0.0, left - 1) if left >= 1 else left, now)
             if len(self._buckets) > MOST_BUCKETS:
                 self._buckets.popitem(last=False)
-        if left < 1:
-            raise AccessError("rate", "too many requests: send fewer", (1 - left) / self._per_second)
+        return 0.0 if left >= 1 else (1 - left) / self._per_second

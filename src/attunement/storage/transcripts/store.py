@@ -1,0 +1,194 @@
+"""`TranscriptStore`: keeps what was said and answered, with its audit record, and gives it back in order.
+
+A transcript is committed to the SQL store together with its record before `add` returns; MongoDB gets it afterwards, from a
+thread (`draining.py`). So a reply never waits for MongoDB, and what was kept before a power cut is kept after it. While the SQL store
+itself is down it goes into the spool, a file of this machine, and from there into the SQL store.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError as ExistsError
+
+from attunement.errors import DataError, StoreDownError
+from attunement.security.acting import Act
+from attunement.security.audit import Entry
+from attunement.security.clock import stamp, utc_now
+from attunement.security.codes import valid_id
+from attunement.security.grouped import GroupedWriter
+from attunement.security.holds import deletions
+from attunement.security.vault import Vault
+from attunement.storage.transcripts.bodies import Bodies, NoBodies, RefusedError
+from attunement.storage.transcripts.records import WORDS, Row, Transcript, seal, unseal
+from attunement.storage.transcripts.spool import Spool
+from attunement.storage.transcripts.tables import MONGODB, OUTBOX, SQL, erasures, transcripts
+
+log = logging.getLogger("attunement.storage.transcripts")
+
+BATCH = 100
+ERASED_AGAIN_SECONDS = 600.0
+"""An erasure is carried out again for so long: another replica may have been about to put what it deletes."""
+
+
+class TranscriptStore:
+    """Transcripts of one vault; their words in `bodies`, by default in the SQL store. For any number of threads and processes."""
+
+    def __init__(self, vault: Vault, bodies: Bodies | None = None) -> None:
+        self.vault, self.bodies, self.spool = vault, bodies or NoBodies(), Spool(vault.settings.home)
+        self._elsewhere = bodies is not None and not isinstance(bodies, NoBodies)
+        self._writer = GroupedWriter(vault.audit)
+
+    def add(self, transcript: Transcript, act: Act) -> None:
+        """Keeps a transcript and records it as `inference:create`; the same again changes nothing. On disk when this returns.
+
+        One without a client is not kept where `stores.anonymous_days` is 0. Raises `ShreddedError` for a deleted client,
+        `StoreDownError` where neither the SQL store nor the spool takes it.
+        """
+        if not transcript.client_id and not self.vault.settings.stores.anonymous_days:
+            return
+        row = seal(self.vault.cipher, transcript)
+        if self.spool.count():  # what came before goes in before it
+            self.spool.put(row, act.actor)
+            return
+        try:
+            self._write(row, act.actor)
+        except StoreDownError as error:
+            log.warning("transcripts wait in the spool: %s", error)
+            self.spool.put(row, act.actor)
+
+    def read(self, act: Act, *, client: str = "", session: str = "", last: int = 0) -> list[Transcript]:
+        """The transcripts of a client, of a session, or of a client's session, oldest first; only the `last` ones with a number.
+
+        Reading a client's is recorded (`context:read`). A session without a client is asked for with no `client`, and gives
+        those alone. Raises `StoreDownError` while a store that holds them does not answer.
+        """
+        which = {"client": valid_id("client", client)} if client else {"client": ""}
+        if session or not client:
+            which["session"] = valid_id("session", session)
+        query = sa.select(transcripts)
+        for name, value in which.items():
+            query = query.where(transcripts.c[name] == value)
+        query = query.order_by(transcripts.c.number.desc()).limit(last) if last else query.order_by(transcripts.c.number)
+        try:
+            found = self._rows(query, which, last, self.vault.store.reading(*_writers(client, session)))
+        except DataError:  # a replica may not know yet that something was deleted
+            found = self._rows(query, which, last, self.vault.store.snapshot())
+        if client:
+            with self.vault.audit.begin() as connection:
+                self.vault.audit.append(connection, Entry(act.actor, "context:read", client, request=act.request))
+        return found
+
+    def waiting(self) -> dict[str, int]:
+        """How many transcripts wait: in the `spool` for the SQL store, in the `outbox` for MongoDB; and erasures."""
+        count = sa.select(sa.func.count())
+        with self.vault.store.snapshot() as connection:
+            outbox = connection.execute(count.select_from(transcripts).where(transcripts.c.place == OUTBOX)).scalar_one()
+            erased = connection.execute(count.select_from(erasures)).scalar_one()
+        return {"spool": self.spool.count(), "outbox": int(outbox), "erasures": int(erased)}
+
+    def drain(self) -> int:
+        """Moves a batch on from the spool and from the outbox, and carries out erasures; how many moved. Raises `StoreDownError`."""
+        return self._drain_spool() + (self._drain_outbox() if self._elsewhere else 0)
+
+    def close(self) -> None:
+        self.spool.close()
+        self.bodies.close()
+
+    def _rows(
+        self, query: sa.Select[Any], which: dict[str, str], last: int, reading: AbstractContextManager[sa.Connection]
+    ) -> list[Transcript]:
+        with reading as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        rows = rows[::-1] if last else rows
+        known = {row["id"] for row in rows}
+        rows += [{**row, "place": SQL} for row in self.spool.of(**which) if row["id"] not in known]
+        return [unseal(self.vault.cipher, row) for row in self.bodies.filled(rows[-last:] if last else rows)]
+
+    def _write(self, row: Row, actor: str) -> None:
+        place = OUTBOX if self._elsewhere else SQL
+        try:
+            self._writer.write([(transcripts, {**row, "place": place})], _entry(row, actor))
+            self.vault.store.wrote(*_writers(row["client"], row["session"]))
+        except ExistsError:
+            with self.vault.store.snapshot() as connection:
+                if connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id == row["id"])).first() is None:
+                    raise
+
+    def _drain_spool(self) -> int:
+        rows, done = self.spool.first(BATCH), 0
+        for row in rows:
+            actor = row.pop("actor")
+            if not self._is_deleted(row["client"]):
+                self._write(row, actor)
+            self.spool.drop(row["id"])
+            done += 1
+        return done
+
+    def _is_deleted(self, client: str) -> bool:
+        with self.vault.store.snapshot() as connection:
+            return connection.execute(sa.select(deletions.c.at).where(deletions.c.client == client)).first() is not None
+
+    def _drain_outbox(self) -> int:
+        query = sa.select(transcripts).where(transcripts.c.place == OUTBOX).order_by(transcripts.c.number).limit(BATCH)
+        with self.vault.store.snapshot() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        try:
+            if rows:
+                self.bodies.put(rows)
+                self._mark_moved([row["id"] for row in rows])
+        except RefusedError:
+            for row in rows:
+                self._move(row)
+        self._erase()
+        return len(rows)
+
+    def _move(self, row: Row) -> None:
+        """One by itself; what is refused for good stays in the SQL store, and keeps nothing behind it waiting."""
+        try:
+            self.bodies.put([row])
+            self._mark_moved([row["id"]])
+        except RefusedError as error:
+            log.error("the transcript %s stays in the SQL store: %s", row["id"], error)
+            with self.vault.store.begin() as connection:
+                connection.execute(transcripts.update().where(transcripts.c.id == row["id"]).values(place=SQL))
+
+    def _mark_moved(self, ids: Sequence[str]) -> None:
+        """Takes the words out of rows that are in MongoDB; what was deleted here meanwhile is deleted there."""
+        here = transcripts.c.id.in_(ids)
+        moved: dict[str, Any] = {"place": MONGODB, **dict.fromkeys(WORDS)}
+        with self.vault.store.begin() as connection:
+            connection.execute(transcripts.update().where(here).values(**moved))
+            left = set(connection.execute(sa.select(transcripts.c.id).where(here)).scalars())
+        if gone := [one for one in ids if one not in left]:
+            self.bodies.remove(gone)
+
+    def _erase(self) -> None:
+        with self.vault.store.snapshot() as connection:
+            wanted = connection.execute(sa.select(erasures)).all()
+        settled = stamp(utc_now() - timedelta(seconds=ERASED_AGAIN_SECONDS))
+        for row in wanted:
+            self.bodies.erase(row.client, row.before)
+            if row.at < settled:
+                same = (erasures.c.client == row.client) & (erasures.c.before == row.before)
+                with self.vault.store.begin() as connection:
+                    connection.execute(erasures.delete().where(same))
+
+
+def made_now(when: datetime | None = None) -> str:
+    """`Transcript.created` for now."""
+    return stamp(when or datetime.now(UTC))
+
+
+def _entry(row: Row, actor: str) -> Entry:
+    return Entry(actor, "inference:create", row["client"], request=row["request"])
+
+
+def _writers(client: str, session: str) -> list[str]:
+    """Who must see at once what was kept."""
+    return [f"{kind}:{name}" for kind, name in (("client", client), ("session", session)) if name]

@@ -39,7 +39,7 @@ class Moody(Engine):
     def stream(self, *_: Any, **__: Any) -> Generator[Piece]:
         if self.busy:
             raise BusyError(BUSY)
-        yield Piece("That sounds hard. ", (-0.1,))
+        yield Piece("That sounds hard.", (-0.1,))
         yield Piece("", (), "stop")
 
 

@@ -28,7 +28,7 @@ from attunement.errors import IntegrityError, ModelError
 from attunement.model.base import load_base, load_tokenizer, pick_device, resolve_base
 from attunement.model.checkpoint import atomic_folder, find_checkpoint, read_description
 from attunement.model.experts import ExpertFeedForward, domain_loss, load_balancing_loss
-from attunement.model.mixing import MaskedMix
+from attunement.model.mixing import MaskedMix, mix_few
 from attunement.model.moe_lora import MoEModel, load_moe
 from attunement.model.segments import SegmentMix
 from attunement.records import ModelConfig
@@ -404,7 +404,7 @@ def test_domains_draw_their_tokens_to_their_experts(family: str) -> None:
 
 @pytest.mark.parametrize("rows", [3, 150])
 def test_a_processor_and_a_gpu_compute_the_same(rows: int) -> None:
-    """Segments against masks, forward and backward, in double precision; two experts are never chosen."""
+    """Segments against masks, forward and backward, and a step of generation; in double precision, two experts are never chosen."""
     draw = torch.Generator().manual_seed(rows)
     gate, up, low = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in ((rows, 40), (rows, 40), (rows, 2, 24)))
     logits = torch.randn(rows, 2, generator=draw, dtype=torch.float64)
@@ -418,6 +418,9 @@ def test_a_processor_and_a_gpu_compute_the_same(rows: int) -> None:
         outputs.append([*found, *torch.autograd.grad(found, inputs, wanted)])
     for masked, segmented in zip(*outputs, strict=True):
         assert torch.allclose(masked, segmented, atol=1e-12)
+    few = mix_few(gate, up, low, logits.softmax(-1), chosen, (factors[0], factors[1], factors[2]), 6, functional.silu)
+    for found, segmented in zip(few, outputs[1], strict=False):
+        assert torch.allclose(found, segmented, atol=1e-12)
 
 
 def test_more_domains_than_experts_share_them(family: str) -> None:

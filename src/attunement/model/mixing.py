@@ -1,7 +1,7 @@
 """The experts' arithmetic between the base's projections, with a backward pass that recomputes what it needs.
 
-On a CPU each expert's tokens go through by themselves (`segments`). Here, for a GPU, there is no loop over experts and nothing waits
-for the routing.
+On a CPU each expert's tokens go through by themselves (`segments`), but for the few of a step of generation (`mix_few`). Here, for a
+GPU, there is no loop over experts and nothing waits for the routing.
 
 Shapes: N tokens, f feed-forward, E experts, r rank, K experts per token, Z = E*r.
 
@@ -23,6 +23,8 @@ from attunement.model.segments import Activation, SegmentMix
 
 BLOCK_ELEMENTS = 1 << 27
 """Elements of `[block, f]`."""
+FEW_TOKENS = 64
+"""Up to so many, without a gradient, a CPU spends its time on calls and not on numbers: `mix_few` has the fewest."""
 
 
 def mix_experts(
@@ -41,8 +43,37 @@ def mix_experts(
     and up factors, `weights` and `chosen` `[N, K]` the routing (weights add up to 1), `factors` the stacked gate and up B and
     down A, `[Z, f]` each. Expert e's hidden state is `activation(gate + low_e B_e) * (up + low_e B_e)`.
     """
+    if len(gate) <= FEW_TOKENS and gate.device.type == "cpu" and not torch.is_grad_enabled():
+        return mix_few(gate, up, low, weights, chosen, factors, experts, activation)
     mix = SegmentMix if gate.device.type == "cpu" else MaskedMix
     return mix.apply(gate, up, low, weights, chosen, *factors, experts, activation)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def mix_few(
+    gate: Tensor,
+    up: Tensor,
+    low: Tensor,
+    weights: Tensor,
+    chosen: Tensor,
+    factors: tuple[Tensor, Tensor, Tensor],
+    experts: int,
+    activation: Activation,
+) -> tuple[Tensor, Tensor]:
+    """`mix_experts` for a step of generation on a CPU: a token's K experts are K rows of one matrix."""
+    gate_b, up_b, down_a = factors
+    slots = chosen.shape[1]
+    owner = torch.arange(len(down_a), device=gate.device) // (len(down_a) // experts)
+    mask = (chosen.T.unsqueeze(2) == owner).to(gate.dtype)  # [K, N, Z]
+    shares = weights.T.unsqueeze(2)
+    rows = (low.transpose(0, 1).unsqueeze(1) * mask).flatten(1, 2)  # [2, K * N, Z]
+    parts = activation((rows[0] @ gate_b).view(slots, *gate.shape).add_(gate))
+    parts.mul_((rows[1] @ up_b).view_as(parts).add_(up))
+    down_low = (parts @ down_a.T).mul_(mask).mul_(shares).sum(0)
+    # the first and what the others differ by, as in `MaskedMix`: while experts are equal, the base to the last bit
+    mixed = parts[0]
+    for slot in range(1, slots):
+        mixed = mixed.addcmul(parts[slot] - parts[0], shares[slot])
+    return mixed, down_low
 
 
 class MaskedMix(torch.autograd.Function):

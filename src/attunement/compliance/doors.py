@@ -118,6 +118,8 @@ def outside(scene: Scene) -> Finding:
         "providers.base_url": settings.providers.base_url,
         "access.oidc_issuer": settings.access.oidc_issuer,
         "access.public_url": settings.access.public_url,
+        "serving.engine_url": settings.serving.engine_url,
+        "serving.alert_webhook": settings.serving.alert_webhook,
     }
     there = {name: urlsplit(url) for name, url in urls.items() if url}
     clear = [name for name, parts in there.items() if parts.scheme != "https" and not is_local(parts.hostname or "")]
@@ -241,8 +243,10 @@ def logs(scene: Scene) -> Finding:
 
 def environment(scene: Scene) -> Finding:
     """Secrets in the settings themselves, and a process that runs as the machine's master."""
-    texts = [scene.settings.security.store, scene.settings.security.key_store]
+    stores = scene.settings.stores
+    texts = [scene.settings.security.store, scene.settings.security.key_store, stores.read_replica]
     inside = sum(bool(sa.make_url(text).password) for text in texts if text)
+    inside += sum(bool(urlsplit(text).password) for text in (stores.mongodb, stores.redis))
     if inside:
         return look(
             f"{inside} database addresses hold a password",

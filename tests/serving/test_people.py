@@ -224,3 +224,19 @@ def test_a_session_is_told_again_after_its_time() -> None:
     assert told.lately("s", 7, 3) is False and told.lately("s", 7, None) is True
     now[0] += 8 * 86_400
     assert told.lately("s", 7, None) is False and told.lately("s", None, None) is True
+
+
+def test_referrals_are_counted_for_a_year_without_anybody_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from attunement.cli.main import app
+    from attunement.security.master_key import FileMasterKey
+
+    monkeypatch.setenv("ATTUNE_HOME", str(tmp_path))
+    FileMasterKey.create(tmp_path / "master.key")
+    with Vault.open(settings_for(tmp_path), clock=SetClock()) as vault:
+        queue = ClinicalReviews(vault.audit, vault.cipher)
+        for place in ("US-CA", "US-CA", ""):
+            queue.flag(Flagged("elevated", "crisis", [], [], "x", client="c-1", place=place, referred=True), ACT)
+    told = CliRunner().invoke(app, ["compliance", "referrals", "2026"])
+    assert told.exit_code == 0 and told.output == "2 in US-CA\n1 in unknown\n3 referrals in 2026\n"

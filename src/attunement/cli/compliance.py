@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from attunement.cli.acting import acting
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
 from attunement.errors import EXIT_PARTIAL
@@ -73,3 +74,26 @@ def status(strict: Strict = False, recipe: Recipe = None, overrides: Overrides =
         typer.echo(late, err=True)
     if strict and late:
         raise typer.Exit(EXIT_PARTIAL)
+
+
+@app.command()
+def referrals(
+    year: Annotated[int, typer.Argument(help="The calendar year.")],
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count how often somebody was referred to a crisis service in a year, by place (California's SB 243 asks for it).
+
+    Example: `attune compliance referrals 2027`
+    """
+    from attunement.serving.reviews import ClinicalReviews
+
+    with acting("compliance:assess", recipe, overrides) as (vault, _):
+        found = ClinicalReviews(vault.audit, vault.cipher).referred(year)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for place, count in sorted(found.items()):
+        typer.echo(f"{count:,} in {place}")
+    typer.echo(f"{sum(found.values()):,} referrals in {year}")

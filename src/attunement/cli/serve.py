@@ -17,6 +17,7 @@ from attunement.errors import ConfigError
 
 if TYPE_CHECKING:
     from attunement.security.entry import Access
+    from attunement.serving.service import DeploymentService
 
 
 def serve(
@@ -68,8 +69,9 @@ def serve(
         console.print(f"  model: {deployed.model_version} on {deployed.device}", soft_wrap=True)
         console.print(f"    API: {address}/api/v1/inference\n   page: {address}/docs", soft_wrap=True)
         console.print(f"sign-in: {'required' if access else 'none, and only this machine is answered'}", soft_wrap=True)
-        if access and (late := _assessment_overdue(settings)):
-            console.print(f"   note: {late}", style="yellow", soft_wrap=True)
+        for late in (*([_assessment_overdue(settings)] if access else []), *_places_overdue(service)):
+            if late:
+                console.print(f"   note: {late}", style="yellow", soft_wrap=True)
         console.print("   stop: Ctrl-C")
         # without TLS on this machine alone a browser would not keep a cookie that is for TLS alone
         secure = bool(serving.tls_key) or not is_loopback(serving.host) or settings.access.public_url.startswith("https://")
@@ -85,6 +87,12 @@ def _assessment_overdue(settings: Settings) -> str:
     from attunement.security.clock import utc_now
 
     return overdue(settings, utc_now())
+
+
+def _places_overdue(service: DeploymentService) -> list[str]:
+    from attunement.security.clock import utc_now
+
+    return service.gate.places.overdue(utc_now().date(), [service.settings.serving.region])
 
 
 def _check_tls(settings: Settings, insecure_http: bool) -> None:

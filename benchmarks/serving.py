@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def main() -> int:
     chosen = parser.parse_args()
     if unknown := [name for name in chosen.part if name not in (*PARTS, "all")]:
         parser.error(f"there is no part '{unknown[0]}': they are all, {', '.join(PARTS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers of a part are ended, too
     path = machine.RESULTS / "serving.json"
     figures = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in PARTS if "all" in chosen.part else dict.fromkeys(chosen.part):

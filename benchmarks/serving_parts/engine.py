@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-USERS, TOKENS, EACH = 16, 64, 2
+USERS, TOKENS, EACH = 16, 64, 1
 OPENINGS = ("I can't sleep lately", "My father died in spring", "I feel alone at work", "We fight every evening")
 WORRIES = (
     "and I keep going over what I should have done.",
@@ -78,9 +78,9 @@ def serving(command: list[str], port: int) -> Iterator[Server]:
         process.wait()
 
 
-def load(server: Server, model: str, keep: bool = True) -> None:
+def load(server: Server, model: str, users: int = USERS, *, keep: bool = True) -> None:
     """One round: every user asks `EACH` times, one after the other."""
-    begin = threading.Barrier(USERS + 1)
+    begin = threading.Barrier(users + 1)
     took: list[float] = []
     tokens: list[int] = []
 
@@ -97,7 +97,7 @@ def load(server: Server, model: str, keep: bool = True) -> None:
                 tokens.append(answer["usage"]["completion_tokens"])
                 server.said[which] = answer["choices"][0]["message"]["content"]
 
-    threads = [threading.Thread(target=user, args=(n,)) for n in range(USERS)]
+    threads = [threading.Thread(target=user, args=(n,)) for n in range(users)]
     for thread in threads:
         thread.start()
     begin.wait()
@@ -105,7 +105,7 @@ def load(server: Server, model: str, keep: bool = True) -> None:
     for thread in threads:
         thread.join()
     whole = time.monotonic() - began
-    assert tokens == [TOKENS] * USERS * EACH, f"{server.address}: {tokens}"
+    assert tokens == [TOKENS] * users * EACH, f"{server.address}: {tokens}"
     if keep:
         server.seconds += took
         server.rates.append(sum(tokens) / whole)
@@ -116,7 +116,10 @@ def measure(run: Path, rounds: int, repeats: int) -> dict[str, Any]:
         model = str(Path(folder) / "model")
         export = ("export", "--run", str(run), "--format", "hf-moe", "--dtype", "float32", "--out", model)
         subprocess.run([sys.executable, "-m", "attunement", *export], check=True, stdout=subprocess.DEVNULL)
-        found = [repeat(run, model, rounds) for _ in range(repeats)]
+        found = []
+        for number in range(repeats):
+            found.append(repeat(run, model, rounds))
+            print(f"repeat {number + 1}: {json.dumps(found[-1])}", file=sys.stderr, flush=True)
     return {
         "about": f"{USERS} users, {TOKENS} new tokens, greedy, one thread each; {rounds} rounds of {USERS * EACH} requests, by turns",
         "repeats": found,
@@ -140,7 +143,7 @@ def repeat(run: Path, model: str, rounds: int) -> dict[str, Any]:
         servers: dict[str, Server] = {}
         for (name, command), port in zip(commands.items(), ports, strict=True):
             servers[name] = stack.enter_context(serving(command, port))
-            load(servers[name], model, keep=False)
+            load(servers[name], model, 2, keep=False)
             servers[name].signal(signal.SIGSTOP)
         for _ in range(rounds):
             for server in servers.values():

@@ -313,8 +313,8 @@ def test_what_waits_in_the_spool_is_exported_and_deleted_with_the_rest(tmp_path:
     with vault_at(tmp_path / "home") as vault:
         store = TranscriptStore(vault)
         store.add(made("r-0"), ACT)
-        store.spool.put(seal(vault.cipher, made("r-1")), "a-1")
-        store.spool.put(seal(vault.cipher, made("r-2", client="c-2")), "a-1")
+        for one in (made("r-0"), made("r-1"), made("r-2", client="c-2")):  # r-0 got through, but its answer was lost
+            store.spool.put({**seal(vault.cipher, one), "actor": "a-1"})
         assert export_client(vault, "c-1", tmp_path / "c-1.zip", ACT)["transcripts"] == 2
         delete_client(vault, "c-1", ACT)
         drained(store)

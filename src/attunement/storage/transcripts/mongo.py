@@ -22,7 +22,7 @@ from attunement.storage.transcripts.records import WORDS, Row
 
 T = TypeVar("T")
 DATABASE, COLLECTION = "attunement", "transcripts"
-DUPLICATE = 11000
+DUPLICATE, FETCHED = 11000, 200
 REFUSED = {2, 121, 10334, 17280, 17419, 17420}
 """Bad value, against a validation rule, too large (of the document, or of a key of an index)."""
 PLAIN = ("client", "session", "created", "number", "model", "request")
@@ -82,9 +82,12 @@ class MongoBodies(Bodies):
             self._call(write)
 
     def get(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        wanted = {"_id": {"$in": [str(one) for one in ids]}}
-        found = self._call(lambda: list(self._rows.find(wanted, dict.fromkeys(WORDS, 1))))
-        return {row["_id"]: {name: _bytes(row.get(name)) for name in WORDS} for row in found}
+        out: dict[str, Mapping[str, Any]] = {}
+        for start in range(0, len(ids), FETCHED):  # each within the time-out
+            wanted = {"_id": {"$in": [str(one) for one in ids[start : start + FETCHED]]}}
+            found = self._call(lambda wanted=wanted: list(self._rows.find(wanted, dict.fromkeys(WORDS, 1))))  # type: ignore[misc]
+            out |= {row["_id"]: {name: _bytes(row.get(name)) for name in WORDS} for row in found}
+        return out
 
     def remove(self, ids: Sequence[str]) -> None:
         self._call(lambda: self._rows.delete_many({"_id": {"$in": [str(one) for one in ids]}}))

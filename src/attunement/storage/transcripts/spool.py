@@ -5,6 +5,7 @@ As safe as the disk that the home lies on: in a container that is a volume, not 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ class Spool:
         self._home = home.expanduser()
         self._store: Store | None = None
 
-    def put(self, row: Row, actor: str) -> None:
-        """Keeps a row, on disk when this returns; the same again changes nothing."""
+    def put(self, row: Row) -> None:
+        """Keeps a row with its `actor`, on disk when this returns; the same again changes nothing."""
         with self._opened().begin() as connection:
-            connection.execute(sqlite.insert(_spool).values(**row, actor=actor).on_conflict_do_nothing(index_elements=["id"]))
+            connection.execute(sqlite.insert(_spool).values(**row).on_conflict_do_nothing(index_elements=["id"]))
 
     def first(self, most: int) -> list[Row]:
         """The oldest rows, each with `actor`."""
@@ -50,9 +51,9 @@ class Spool:
         with self._opened().snapshot() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def drop(self, row: str) -> None:
+    def drop(self, ids: Sequence[str]) -> None:
         with self._opened().begin() as connection:
-            connection.execute(_spool.delete().where(_spool.c.id == row))
+            connection.execute(_spool.delete().where(_spool.c.id.in_(ids)))
 
     def count(self) -> int:
         if not self.exists():

@@ -31,7 +31,7 @@ from attunement.storage.transcripts.tables import MONGODB, OUTBOX, SQL, erasures
 
 log = logging.getLogger("attunement.storage.transcripts")
 
-BATCH = 100
+BATCH = 200
 ERASED_AGAIN_SECONDS = 600.0
 """An erasure is carried out again for so long: another replica may have been about to put what it deletes."""
 
@@ -52,15 +52,15 @@ class TranscriptStore:
         """
         if not transcript.client_id and not self.vault.settings.stores.anonymous_days:
             return
-        row = seal(self.vault.cipher, transcript)
+        row = {**seal(self.vault.cipher, transcript), "actor": act.actor}
         if self.spool.count():  # what came before goes in before it
-            self.spool.put(row, act.actor)
+            self.spool.put(row)
             return
         try:
-            self._write(row, act.actor)
+            self._write(row)
         except StoreDownError as error:
             log.warning("transcripts wait in the spool: %s", error)
-            self.spool.put(row, act.actor)
+            self.spool.put(row)
 
     def read(self, act: Act, *, client: str = "", session: str = "", last: int = 0) -> list[Transcript]:
         """The transcripts of a client, of a session, or of a client's session, oldest first; only the `last` ones with a number.
@@ -103,36 +103,40 @@ class TranscriptStore:
     def _rows(
         self, query: sa.Select[Any], which: dict[str, str], last: int, reading: AbstractContextManager[sa.Connection]
     ) -> list[Transcript]:
+        waiting = self.spool.of(**which)  # before the others: what moves on meanwhile is then seen there
         with reading as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         rows = rows[::-1] if last else rows
         known = {row["id"] for row in rows}
-        rows += [{**row, "place": SQL} for row in self.spool.of(**which) if row["id"] not in known]
+        rows += [{**row, "place": SQL} for row in waiting if row["id"] not in known]
         return [unseal(self.vault.cipher, row) for row in self.bodies.filled(rows[-last:] if last else rows)]
 
-    def _write(self, row: Row, actor: str) -> None:
+    def _write(self, *rows: Row) -> None:
+        """Commits rows (each with its `actor`) together with their records; those that are there already are let be."""
         place = OUTBOX if self._elsewhere else SQL
+        inserts = [(transcripts, {**_without_actor(row), "place": place}) for row in rows]
         try:
-            self._writer.write([(transcripts, {**row, "place": place})], _entry(row, actor))
-            self.vault.store.wrote(*_writers(row["client"], row["session"]))
+            self._writer.write(inserts, *map(_entry, rows))
         except ExistsError:
+            if len(rows) > 1:
+                for row in rows:
+                    self._write(row)
+                return
             with self.vault.store.snapshot() as connection:
-                if connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id == row["id"])).first() is None:
+                if connection.execute(sa.select(transcripts.c.id).where(transcripts.c.id == rows[0]["id"])).first() is None:
                     raise
+        self.vault.store.wrote(*{who for row in rows for who in _writers(row["client"], row["session"])})
 
     def _drain_spool(self) -> int:
-        rows, done = self.spool.first(BATCH), 0
-        for row in rows:
-            actor = row.pop("actor")
-            if not self._is_deleted(row["client"]):
-                self._write(row, actor)
-            self.spool.drop(row["id"])
-            done += 1
-        return done
-
-    def _is_deleted(self, client: str) -> bool:
-        with self.vault.store.snapshot() as connection:
-            return connection.execute(sa.select(deletions.c.at).where(deletions.c.client == client)).first() is not None
+        rows = self.spool.first(BATCH)
+        if rows:
+            clients = {row["client"] for row in rows}
+            with self.vault.store.snapshot() as connection:
+                gone = set(connection.execute(sa.select(deletions.c.client).where(deletions.c.client.in_(clients))).scalars())
+            if kept := [row for row in rows if row["client"] not in gone]:
+                self._write(*kept)
+            self.spool.drop([row["id"] for row in rows])
+        return len(rows)
 
     def _drain_outbox(self) -> int:
         query = sa.select(transcripts).where(transcripts.c.place == OUTBOX).order_by(transcripts.c.number).limit(BATCH)
@@ -185,8 +189,12 @@ def made_now(when: datetime | None = None) -> str:
     return stamp(when or datetime.now(UTC))
 
 
-def _entry(row: Row, actor: str) -> Entry:
-    return Entry(actor, "inference:create", row["client"], request=row["request"])
+def _entry(row: Row) -> Entry:
+    return Entry(row["actor"], "inference:create", row["client"], request=row["request"])
+
+
+def _without_actor(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "actor"}
 
 
 def _writers(client: str, session: str) -> list[str]:

@@ -83,13 +83,15 @@ class _Transcripts:
         from attunement.storage.transcripts.spool import Spool
 
         query = sa.select(transcripts).where(transcripts.c.client == client).order_by(transcripts.c.number)
+        with Spool(vault.settings.home) as spool:  # what is not in the SQL store yet; first, as it may get there meanwhile
+            waiting = {row["id"]: row for row in spool.of(client=client)}
         with opened_bodies(vault.settings) as bodies:
             for rows in connection.execute(query).mappings().partitions(200):
                 for row in bodies.filled([dict(row) for row in rows]):
+                    waiting.pop(row["id"], None)
                     yield _told(row["id"], unseal(vault.cipher, row))
-        with Spool(vault.settings.home) as spool:  # what is not in the SQL store yet
-            for row in spool.of(client=client):
-                yield _told(row["id"], unseal(vault.cipher, row))
+        for row in waiting.values():
+            yield _told(row["id"], unseal(vault.cipher, row))
 
     def correct(
         self, vault: Vault, connection: sa.Connection, client: str, row: str, changes: Mapping[str, Any], by: str

@@ -208,7 +208,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
-from test_transcripts import ACT, made, vault_at
+from test_kept_transcripts import ACT, made, vault_at
 from attunement.storage.opening import opened_stores
 with vault_at(Path(sys.argv[2]), mongodb=sys.argv[3]) as vault, opened_stores(vault) as stores:
     for number in range(10_000):

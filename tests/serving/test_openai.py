@@ -90,5 +90,10 @@ def test_events_of_our_own_route(address: str) -> None:
     refused = httpx.post(f"{address}/api/v1/inference", json={**body, "persona": "pirate"}, trust_env=False)
     assert refused.status_code == 422 and "persona must be one of" in refused.json()["detail"]
     assert httpx.get(f"{address}/api/v1/health/live", trust_env=False).json() == {"alive": True}
-    assert httpx.get(f"{address}/api/v1/health/ready", trust_env=False).json() == {"model": True, "store": True, "ready": True}
+    assert httpx.get(f"{address}/api/v1/health/ready", trust_env=False).json() == {
+        "model": True,
+        "store": True,
+        "ready": True,
+        "stores": {},
+    }
     assert httpx.post(f"{address}/api/v1/feedback", json={"request_id": "r", "rating": 1}, trust_env=False).status_code == 409

@@ -51,7 +51,11 @@ class ReadyOut(BaseModel):
 
     ready: bool = Field(description="Whether requests should come here.")
     model: bool = Field(description="Whether a model is loaded.")
-    store: bool = Field(description="Whether the store answers; true where nothing is kept.")
+    store: bool = Field(description="Whether the SQL store answers; true where nothing is kept.")
+    stores: dict[str, str] = Field(
+        description="Of sql, mongodb and redis: up, down or embedded; empty where nothing is kept. The last two may be down: what they "
+        "would hold waits, or is done in process."
+    )
 
 
 _FAILED = {500: "A fault of the service; its log says where"}
@@ -84,7 +88,7 @@ def create_app(service: DeploymentService, guard: Guard | None = None, exchanges
     openai_api.add_routes(app, exchanges, limit)
     queue_routes.add_routes(app, exchanges, Feedback(access.audit, access.cipher) if access else None)
     deployment_routes.add_routes(app, exchanges)
-    _add_health(app, service)
+    _add_health(app, exchanges)
     signing_in.add_routes(app)
     docs_page.add_routes(app)
     _add_problems(app, retry_seconds=math.ceil(service.settings.serving.deadline_seconds))
@@ -110,7 +114,9 @@ def _described(app: FastAPI, guard: Guard) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _add_health(app: FastAPI, service: DeploymentService) -> None:
+def _add_health(app: FastAPI, exchanges: Exchanges) -> None:
+    service = exchanges.service
+
     @app.get("/api/v1/health", response_model=HealthOut, responses=_HEALTH)
     @needs("health:read")
     async def health(response: Response) -> dict[str, str]:
@@ -127,13 +133,14 @@ def _add_health(app: FastAPI, service: DeploymentService) -> None:
 
     @app.get("/api/v1/health/ready", response_model=ReadyOut, responses=_READY)
     @needs("health:read")
-    async def ready(request: Request, response: Response) -> dict[str, bool]:
+    async def ready(request: Request, response: Response) -> dict[str, Any]:
         """Whether requests should come here: with a model, and a store that answers where there is one."""
         access = request.app.state.guard.access
         store = access is None or await run_in_threadpool(access.audit.store.up)
-        state = {"model": service.deployed is not None, "store": store}
-        response.status_code = 200 if all(state.values()) else 503
-        return {**state, "ready": all(state.values())}
+        states = await run_in_threadpool(exchanges.stores.states) if exchanges.stores else {}
+        is_ready = store and service.deployed is not None
+        response.status_code = 200 if is_ready else 503
+        return {"ready": is_ready, "model": service.deployed is not None, "store": store, "stores": states}
 
     @app.get("/", include_in_schema=False)
     @needs("docs:read")

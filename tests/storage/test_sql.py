@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -82,3 +84,24 @@ def test_a_fault_of_ours_is_not_told_as_the_users(tmp_path: Path) -> None:
     store = Store.at_home(tmp_path)
     with pytest.raises(sa.exc.IntegrityError), store.begin() as connection:
         connection.execute(sa.text("insert into schema values (1)"))
+
+
+def test_a_second_look_at_the_home_does_not_give_the_locks_of_the_first_up(tmp_path: Path) -> None:
+    """POSIX: who closes any descriptor of a file loses all locks on it; another process then took the log away, with rows in it."""
+    store = Store.at_home(tmp_path)
+    with store.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (x INTEGER)")
+    Store.at_home(tmp_path).close()  # as the thread of the retention opens one beside the service's
+    other = (
+        "import sys; from pathlib import Path; from attunement.storage.sql import Store\n"
+        "store = Store.at_home(Path(sys.argv[1]))\n"
+        "with store.begin() as connection: connection.exec_driver_sql('INSERT INTO kept VALUES (1)')\n"
+        "store.close()\n"
+    )
+    for done in range(1, 3):
+        subprocess.run([sys.executable, "-c", other, str(tmp_path)], check=True)
+        with store.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO kept VALUES (2)")
+        with store.snapshot() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar() == 2 * done
+    store.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,10 @@ class Store:
         home = home.expanduser()
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = home / file
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        with suppress(FileExistsError):
+            # Only when it is new: a process that closes any descriptor of a file gives up all its locks on it (POSIX), and another one
+            # would take the log of our open connections away, with what was written
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         return cls(
             sa.URL.create("sqlite", database=str(path.resolve())), tables, behind=behind
         )  # a path may hold what means something in a URL

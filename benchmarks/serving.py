@@ -4,6 +4,7 @@
     python benchmarks/serving.py engine --run /tmp/demo/runs/demo
 
 `engine`: the built-in engine beside `transformers serve` with the same model (pip install 'transformers[serving]'), 16 users at once.
+`overhead`: what the gate and HTTP add to the bare engine. `soak`: the whole service for minutes, with restarts of its databases.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import machine
 
-PARTS = ("engine",)
+PARTS = ("engine", "overhead", "soak")
 
 
 def main() -> int:
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--run", type=Path, required=True, help="run whose best checkpoint is served")
     parser.add_argument("--rounds", type=int, default=3, help="of each repeat, the servers by turns")
     parser.add_argument("--repeats", type=int, default=3, help="of the whole, servers started anew")
+    parser.add_argument("--minutes", type=float, default=10, help="of the soak")
     chosen = parser.parse_args()
     if unknown := [name for name in chosen.part if name not in (*PARTS, "all")]:
         parser.error(f"there is no part '{unknown[0]}': they are all, {', '.join(PARTS)}")
@@ -34,9 +36,10 @@ def main() -> int:
     figures = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in PARTS if "all" in chosen.part else dict.fromkeys(chosen.part):
         about = machine.describe()
-        found = importlib.import_module(f"serving_parts.{name}").measure(chosen.run, chosen.rounds, chosen.repeats)
+        measure = importlib.import_module(f"serving_parts.{name}").measure
+        found = measure(chosen.run, chosen.minutes) if name == "soak" else measure(chosen.run, chosen.rounds, chosen.repeats)
         figures[name] = {"machine": about, **found}
-    machine.write("serving", figures)
+        machine.write("serving", figures)
     return 0
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from attunement.quality.features import looks_english
 from attunement.quality.judges import JUDGES
 from attunement.quality.panel import Judges
 from attunement.quality.validator import QualityValidator
-from attunement.quality.verdicts import Item
+from attunement.quality.verdicts import Item, Verdict
 from attunement.records import QAPair, Turn
 
 JUDGE = QualityValidator()
@@ -141,3 +145,46 @@ def test_what_is_not_english_is_said_to_be_so() -> None:
     assert "not_english" in verdict.reasons
     (empty,) = JUDGE.judges.judge("crisis", [Item(" ")])
     assert empty.label == "none" and empty.reasons == ("empty",) and empty.score == 0
+
+
+def test_what_many_threads_ask_at_once_is_judged_together_and_one_that_fails_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    judges, batches = Judges(), list[int]()
+    texts = ["I can't sleep.", "I want to die tonight.", "The garden is lovely.", "Nobody would miss me.", "See you on Monday."]
+    alone = [judges.judge("crisis", [Item(text)]) for text in texts]
+    encode, found, failed = judges.embedder.encode_classes, dict[str, list[Verdict]](), list[BaseException]()
+
+    def counted(said: Sequence[str]) -> Any:
+        batches.append(len(said))
+        return encode(said)
+
+    def ask(text: Any) -> None:
+        try:
+            found[text] = judges.judge("crisis", [Item(text)])
+        except BaseException as error:
+            failed.append(error)
+
+    monkeypatch.setattr(judges.embedder, "encode_classes", counted)
+    for asked in (texts, [*texts, None]):
+        asking = [threading.Thread(target=ask, args=(text,)) for text in asked]
+        judges._kept.clear()
+        judges._seen.clear()
+        found.clear()
+        with judges._lock:  # as while another batch is judged
+            for thread in asking:
+                thread.start()
+            while len(judges._queue) < len(asking):
+                time.sleep(0.001)
+        for thread in asking:
+            thread.join()
+        assert [found[text] for text in texts] == alone
+    assert batches[0] == len(texts)
+    assert [type(error) for error in failed] == [TypeError]
+    assert judges.judge("crisis", [Item(texts[0])]) == alone[0]  # nobody holds the lock
+
+
+def test_why_a_reply_may_not_be_said_is_the_same_without_its_score() -> None:
+    said = ["That sounds hard. What happened?", "You should stop your medication today.", "Just do it then, nobody cares.", ""]
+    before = ["I feel low.", "I want to kill myself.", ""]
+    whole = [JUDGE.validate_therapeutic_appropriateness(one, [last]) for one in said for last in before]
+    assert [JUDGE.reasons_against(one, [last]) for one in said for last in before] == [each.reasons for each in whole]
+    assert all(each.appropriate is not bool(each.reasons) for each in whole) and any(each.reasons for each in whole)

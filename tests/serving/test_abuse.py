@@ -53,6 +53,20 @@ def answered(served: tuple[str, int], begin: bytes, drops: bytes, every: float) 
         return got.decode()
 
 
+def test_no_answer_waits_for_the_receipt_of_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, made = list[int](), patience.PatientProtocol.connection_made
+
+    def noted(self: patience.PatientProtocol, transport: Any) -> None:
+        found.append(transport.get_extra_info("socket").getsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY))
+        made(self, transport)
+
+    monkeypatch.setattr(patience.PatientProtocol, "connection_made", noted)
+    service = DeploymentService(load_settings(None, []).settings)
+    with listen("127.0.0.1", 0) as socket, running(create_app(service), socket):
+        httpx.get(f"http://127.0.0.1:{socket.getsockname()[1]}/api/v1/health/live", trust_env=False).raise_for_status()
+    assert found == [1]  # without it Nagle's algorithm holds the body back, 40 ms a request
+
+
 def test_a_head_that_never_ends(served: tuple[str, int]) -> None:
     told = answered(served, b"GET /api/v1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"X-Slow: aaaaaaaaaa", 0.1)
     assert told.startswith("HTTP/1.1 408 ") and "send it at once" in told

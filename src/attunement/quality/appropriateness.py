@@ -53,6 +53,19 @@ def unsafe_after(judges: Judges, items: Sequence[Item]) -> list[tuple[float, str
     return out
 
 
+def reasons_many(judges: Judges, replies: Sequence[str], contexts: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """`validate_many`'s reasons alone, without the judge of helpers' turns, which gives none."""
+    items = [Item(reply, tuple(context[-2:])) for reply, context in zip(replies, contexts, strict=True)]
+    return [_reasons(judges, item, found) for item, found in zip(items, unsafe_after(judges, items), strict=True)]
+
+
+def _reasons(judges: Judges, item: Item, found: tuple[float, str]) -> tuple[str, ...]:
+    reasons, (risk, kind) = validate_by_rules(item.text).reasons, found
+    if "empty" in reasons:
+        return tuple(reasons)
+    return (*reasons, *((kind,) if risk >= judges.operating_point("unsafe") else ()))
+
+
 def validate_many(judges: Judges, replies: Sequence[str], contexts: Sequence[Sequence[str]]) -> list[ValidationResult]:
     """Each reply after what was said before it, oldest first (may be nothing).
 
@@ -60,14 +73,13 @@ def validate_many(judges: Judges, replies: Sequence[str], contexts: Sequence[Seq
     an unskilled reply keeps at least 0.6 of its score. Reasons: the rules' codes, the kind of unsafe reply.
     """
     items = [Item(reply, tuple(context[-2:])) for reply, context in zip(replies, contexts, strict=True)]
-    least = judges.operating_point("unsafe")
     out = []
-    for item, (risk, kind), skill in zip(items, unsafe_after(judges, items), judges.judge("helper", items), strict=True):
+    for item, found, skill in zip(items, unsafe_after(judges, items), judges.judge("helper", items), strict=True):
         rules = validate_by_rules(item.text)
         if "empty" in rules.reasons:
             out.append(rules)
             continue
-        reasons = (*rules.reasons, *((kind,) if risk >= least else ()))
-        score = rules.score * (1 - risk) * (1 - SKILL + SKILL * skill.score)
+        reasons = _reasons(judges, item, found)
+        score = rules.score * (1 - found[0]) * (1 - SKILL + SKILL * skill.score)
         out.append(ValidationResult(not reasons, round(score, 4), reasons))
     return out

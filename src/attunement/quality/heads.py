@@ -15,6 +15,7 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -114,9 +115,15 @@ class Head:
 
     def logits(self, seen: Seen) -> Logits:
         """The two models' logits, `[n, 2C]`."""
-        dense = _standardised(seen.dense, self.mean, self.deviation) @ self.dense_weight.T + self.dense_bias
-        sparse = _weighed(seen.words, self.vocabulary, self.idf) @ self.sparse_weight + self.sparse_bias
+        dense_weight, sparse_weight = self._wide
+        dense = _standardised(seen.dense, self.mean, self.deviation) @ dense_weight + self.dense_bias
+        sparse = _weighed(seen.words, self.vocabulary, self.idf) @ sparse_weight + self.sparse_bias
         return np.concatenate([dense, sparse], axis=1)
+
+    @cached_property
+    def _wide(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The weights as products of one text with them would make them each time, which took most of a verdict's time."""
+        return self.dense_weight.T.astype(np.float64), self.sparse_weight.astype(np.float64)
 
     def _stack(self, logits: Logits) -> Logits:
         return _stacked(self.shape, logits, self.stack_weight, self.stack_bias)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,20 @@ VERDICT_VERSION = 1
 """Goes up when the same weights would give other verdicts (a point or a way of reading was changed)."""
 
 
+@dataclass(eq=False)
+class _Asked:
+    """What a thread wants judged, and what it gets."""
+
+    judge: Judge
+    items: Sequence[Item]
+    told: list[Verdict] | None = None
+    error: Exception | None = None
+
+
 class Judges:
     """All judges over one set of features. Weights load when a judge is first asked; `home` may hold the user's own.
 
-    Verdicts are kept under the hash of what was judged. Judges that were trained with another encoder than `embedder`'s
+    For any number of threads: what several ask while another is judged is judged together. Verdicts are kept under the hash of what was judged. Judges that were trained with another encoder than `embedder`'s
     (the shipped ones, where `embedding.model` names a foreign model) get one of their own.
     """
 
@@ -44,6 +56,7 @@ class Judges:
         self.embedder = embedder or Embedder()
         self.home = home
         self._lock = threading.RLock()
+        self._queue: deque[_Asked] = deque()
         self._heads: dict[str, Head] = {}
         self._features: dict[str, Features] = {}
         self._seen: OrderedDict[tuple[str, str, tuple[Item, ...]], Seen] = OrderedDict()
@@ -118,8 +131,33 @@ class Judges:
         """The verdicts of judge `name` on `items`, in order: the same alone, in any batch and in any order."""
         if not items:
             return []
+        asked = _Asked(find(name), items)
+        self._queue.append(asked)
         with self._lock:  # the encoder and what is kept are for one thread at a time
-            return self._judge(find(name), items)
+            if asked.told is None and asked.error is None:
+                self._judge_waiting(asked)
+        if asked.error is not None:
+            raise asked.error
+        assert asked.told is not None
+        return asked.told
+
+    def _judge_waiting(self, own: _Asked) -> None:
+        """Who comes to the lock first judges for all who wait by then, one batch a judge: nobody waits for a batch to fill."""
+        waiting: dict[str, list[_Asked]] = {own.judge.name: [own]}
+        while self._queue:
+            if (asked := self._queue.popleft()) is not own:
+                waiting.setdefault(asked.judge.name, []).append(asked)
+        for together in waiting.values():
+            try:
+                told = iter(self._judge(together[0].judge, [item for asked in together for item in asked.items]))
+                for asked in together:
+                    asked.told = list(islice(told, len(asked.items)))
+            except Exception:
+                for asked in together:  # what one asked must not fail the others
+                    try:
+                        asked.told = self._judge(asked.judge, asked.items)
+                    except Exception as error:
+                        asked.error = error
 
     def _judge(self, judge: Judge, items: Sequence[Item]) -> list[Verdict]:
         name, head = judge.name, self.head(judge.name)

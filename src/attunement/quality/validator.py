@@ -46,6 +46,10 @@ class QualityValidator:
         """`validate_therapeutic_appropriateness` of many replies."""
         return appropriateness.validate_many(self.judges, responses, contexts)
 
+    def reasons_against(self, response: str, context: Sequence[str] = ()) -> tuple[str, ...]:
+        """Why a helper may not say this: `validate_therapeutic_appropriateness`'s reasons, without its score and what that costs."""
+        return appropriateness.reasons_many(self.judges, [response], [context])[0]
+
     def detect_bias(self, text: str) -> BiasReport:
         """What the text says about groups of people."""
         return bias.detect_many(self.judges, [text])[0]

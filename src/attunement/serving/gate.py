@@ -168,9 +168,8 @@ class SafetyGate:
 
     def faults(self, reply: str, talk: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
         """Why a reply to `talk`, or what there is of it yet, must not be shown, as codes; none when it may."""
-        verdict = self._validator.validate_therapeutic_appropriateness(reply, [m["content"] for m in talk[-2:]])
+        found = self._validator.reasons_against(reply, [m["content"] for m in talk[-2:]])
         biased = self._validator.detect_bias(reply).bias_score > self._max_bias
-        found = () if verdict.appropriate else (tuple(verdict.reasons) or ("unsafe",))
         return (*found, *(("bias",) if biased else ()))
 
     def _answer(self, reasons: Sequence[str], now: CrisisAssessment, talk: Sequence[Mapping[str, str]], region: str) -> str:

@@ -5,6 +5,7 @@
 
 `engine`: the built-in engine beside `transformers serve` with the same model (pip install 'transformers[serving]'), 16 users at once.
 `overhead`: what the gate and HTTP add to the bare engine. `soak`: the whole service for minutes, with restarts of its databases.
+`fuzz`: Schemathesis over the whole interface (pip install 'schemathesis>=4').
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import machine
 
-PARTS = ("engine", "overhead", "soak")
+PARTS = ("engine", "overhead", "soak", "fuzz")
 
 
 def main() -> int:

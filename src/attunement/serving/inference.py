@@ -27,6 +27,10 @@ Text = Annotated[str, StringConstraints(max_length=100_000)]
 Id = Annotated[str, StringConstraints(max_length=64, pattern=f"^(?:{ID.pattern})?$")]
 """An id, or none."""
 EVENTS = "text/event-stream"
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The reply; with `stream` as server-sent events", "content": {EVENTS: {}}}
+}
+"""For a route's description: what it also answers with."""
 
 
 class TurnIn(BaseModel):
@@ -131,7 +135,7 @@ _INFERENCE = responses(
 
 
 def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
-    @app.post("/api/v1/inference", response_model=InferenceOut, responses=_INFERENCE, tags=["inference"])
+    @app.post("/api/v1/inference", response_model=InferenceOut, responses={**_INFERENCE, **STREAM}, tags=["inference"])
     @needs(ACTION)
     async def inference(body: InferenceIn, request: Request, response: Response) -> Any:
         """Reply to what a client says. The header `Attunement-Gate` tells what the safety gate did, as `safety.action` does."""

@@ -21,7 +21,18 @@ from attunement.security.codes import valid_id
 from attunement.serving.exchange import Answered, Asked, Exchanges
 from attunement.serving.gate import WITHHELD
 from attunement.serving.guard import Caller, needs
-from attunement.serving.inference import ACTION, GATE_HEADER, MOST_TURNS, Text, check_length, event, for_client, safety, streamed
+from attunement.serving.inference import (
+    ACTION,
+    GATE_HEADER,
+    MOST_TURNS,
+    STREAM,
+    Text,
+    check_length,
+    event,
+    for_client,
+    safety,
+    streamed,
+)
 from attunement.serving.problems import responses
 
 NAME = "attunement"
@@ -151,7 +162,7 @@ def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
         rows = [{"id": name, "object": "model", "created": started, "owned_by": NAME} for name in names]
         return {"object": "list", "data": rows}
 
-    @app.post("/v1/chat/completions", response_model=CompletionOut, responses=_COMPLETION, tags=["openai"])
+    @app.post("/v1/chat/completions", response_model=CompletionOut, responses={**_COMPLETION, **STREAM}, tags=["openai"])
     @needs(ACTION)
     async def completions(body: CompletionIn, request: Request, response: Response) -> Any:
         """A reply as OpenAI's clients expect it, through the same safety gate."""

@@ -19,7 +19,11 @@ MORE = (
     "I am a bit nervous about {day}.", "I am looking forward to {day}.", "There was not much time on {day}.",
 )  # fmt: skip
 DAYS = tuple(f"the {n}th of {month}" for n in range(4, 21) for month in ("May", "June", "July", "August", "September", "October"))
-REPLIES = ("That sounds like a lot. What was it like for you?", "I hear you. What comes up when you say that?", "Tell me more about it.")
+REPLIES = (
+    "That sounds like a lot. What was it like for you?",
+    "I hear you. What comes up when you say that?",
+    "Tell me more about it.",
+)
 
 
 def talks(number: int, turns: int, seed: str) -> list[list[str]]:

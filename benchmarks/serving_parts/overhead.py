@@ -141,7 +141,8 @@ def _figures(rows: list[dict[str, float]], engine: float) -> dict[str, float]:
     generated = [row for row in rows if "generate" in row]  # the gate answers some itself: it takes them for danger
     answered, rows = len(rows) - len(generated), generated
     cuts, beyond = (
-        quantiles([1000 * (row["latency"] - row[step]) for row in rows], n=100, method="inclusive") for step in ("engine", "generate")
+        quantiles([1000 * (row["latency"] - row[step]) for row in rows], n=100, method="inclusive")
+        for step in ("engine", "generate")
     )
     parts = {step: [1000 * row.get(step, 0.0) for row in rows] for step in ("gate", "check", "keep")}
     parts["http"] = [1000 * (row["latency"] - row["whole"]) for row in rows]

@@ -27,6 +27,7 @@ from statistics import quantiles
 from typing import Any
 
 import machine
+
 from serving_parts.neutral import talks
 
 sys.path.append(str(machine.ROOT / "tests"))

@@ -78,9 +78,10 @@ def over_http(service: Service, said: list[list[str]], users: int) -> list[dict[
     """The steps of each request in seconds, with `latency`, the user's."""
     latency: dict[str, float] = {}
 
-    def user(mine: list[list[str]]) -> None:
+    def user(number: int) -> None:
+        time.sleep(number / users)  # within the first second: nobody's clients all begin at once
         connection = http.client.HTTPConnection(service.host, timeout=120)
-        for talk in mine:
+        for talk in said[number::users]:
             for end in range(1, len(talk) + 1, 2):
                 body = json.dumps({"conversation_context": talk[: end - 1], "user_input": talk[end - 1]})
                 began = time.perf_counter()
@@ -92,7 +93,7 @@ def over_http(service: Service, said: list[list[str]], users: int) -> list[dict[
                 latency[told["request_id"]] = took
         connection.close()
 
-    threads = [threading.Thread(target=user, args=(said[n::users],)) for n in range(users)]
+    threads = [threading.Thread(target=user, args=(n,)) for n in range(users)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -133,8 +134,9 @@ def repeat(services: dict[str, Service], rounds: int, seed: str) -> dict[str, An
         engine = median(bare)
         figures = {name: _figures(rows, engine) for name, rows in seen.items()}
         out[str(users)] = {"engine_p50": round(1000 * engine, 1), "requests": len(bare), **figures}
+        out[str(users)]["load_average"] = round(os.getloadavg()[0], 2)
         print(users, json.dumps(out[str(users)]), file=sys.stderr)
-    return {"load_average": round(os.getloadavg()[0], 2), "users": out}
+    return {"users": out}
 
 
 def _figures(rows: list[dict[str, float]], engine: float) -> dict[str, float]:

@@ -98,8 +98,9 @@ def _bare(service: DeploymentService, talks: list[Talk], users: int) -> list[flo
     how = GenerationConfig(serving.max_new_tokens, serving.temperature, serving.top_p, serving.repetition_penalty)
     took: list[float] = []
 
-    def user(mine: list[Talk]) -> None:
-        for talk in mine:
+    def user(number: int) -> None:
+        time.sleep(number / users)  # as `overhead.over_http` has them begin
+        for talk in talks[number::users]:
             for end in range(1, len(talk) + 1, 2):
                 request = InferenceRequest(talk[: end - 1], talk[end - 1])
                 prompt = service.gate.without_own_words(as_messages(request))
@@ -108,7 +109,7 @@ def _bare(service: DeploymentService, talks: list[Talk], users: int) -> list[flo
                     pass
                 took.append(time.perf_counter() - began)
 
-    threads = [threading.Thread(target=user, args=(talks[n::users],)) for n in range(users)]
+    threads = [threading.Thread(target=user, args=(n,)) for n in range(users)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -265,6 +266,18 @@ def test_what_a_browser_calls_itself_stays_one_short_line() -> None:
 
 
 # --- API keys ---------------------------------------------------------------------------------------------------
+
+
+def test_requests_that_come_at_once_do_not_wait_to_note_the_use_of_their_key(access: Access) -> None:
+    shown = access.keys.create("form", ["inference:create"], ACT)
+    with access.audit.store.begin():  # somebody writes
+        first = threading.Thread(target=access.by_key, args=(shown, ACT))
+        first.start()
+        while not access.keys._touched:
+            time.sleep(0.001)
+        assert access.by_key(shown, ACT)  # on SQLite a second writer would wait for ten seconds, and fail
+    first.join()
+    assert access.keys.all()[0].last_used
 
 
 def test_a_key_is_shown_once_expires_overlaps_and_ends(access: Access, clock: SetClock) -> None:

@@ -63,13 +63,13 @@ def test_a_conversation_is_judged_for_its_new_turn_alone(gate: SafetyGate, monke
     long = [text for i in range(40) for text in (f"I did the washing number {i}.", "I see.")]
     before = gate.enter(talk(*long, "I feel sad."))
     judged: list[int] = []
-    judge = gate._validator.judges.judge
+    judge = gate._validator.judges.judge_each
 
-    def counted(name: str, items: Any) -> Any:
-        judged.append(len(items))
-        return judge(name, items)
+    def counted(names: Any, items: Any) -> Any:
+        judged.extend(len(items) for _ in names)
+        return judge(names, items)
 
-    monkeypatch.setattr(gate._validator.judges, "judge", counted)
+    monkeypatch.setattr(gate._validator.judges, "judge_each", counted)
     again = gate.enter(talk(*long, "I feel sad.", "Tell me more.", "I went home."))
     assert judged == [1, 1] and again.state == before.state
     assert gate._validator.risk_trail(["I feel sad.", "I want to die"]).state == gate._validator.assess_crisis(

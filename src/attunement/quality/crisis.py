@@ -52,7 +52,7 @@ def assess_turns(judges: Judges, texts: Sequence[str]) -> list[CrisisAssessment]
     """What each text says by itself."""
     items = [Item(text) for text in texts]
     points = judges.operating_point("crisis"), judges.watch_point("crisis")
-    both = zip(texts, judges.judge("crisis", items), judges.judge("crisis_whose", items), strict=True)
+    both = zip(texts, *judges.judge_each(["crisis", "crisis_whose"], items), strict=True)
     return [_turn(text, verdict, owner, points) for text, verdict, owner in both]
 
 

@@ -44,6 +44,14 @@ class _Asked:
     told: list[Verdict] | None = None
     error: Exception | None = None
 
+    @property
+    def is_done(self) -> bool:
+        return self.told is not None or self.error is not None
+
+
+def _key_of(name: str, item: Item) -> bytes:
+    return hashlib.blake2b(repr((name, item)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
 
 class Judges:
     """All judges over one set of features. Weights load when a judge is first asked; `home` may hold the user's own.
@@ -129,23 +137,32 @@ class Judges:
 
     def judge(self, name: str, items: Sequence[Item]) -> list[Verdict]:
         """The verdicts of judge `name` on `items`, in order: the same alone, in any batch and in any order."""
-        if not items:
-            return []
-        asked = _Asked(find(name), items)
-        self._queue.append(asked)
-        with self._lock:  # the encoder and what is kept are for one thread at a time
-            if asked.told is None and asked.error is None:
-                self._judge_waiting(asked)
-        if asked.error is not None:
-            raise asked.error
-        assert asked.told is not None
-        return asked.told
+        return self.judge_each([name], items)[0]
 
-    def _judge_waiting(self, own: _Asked) -> None:
+    def judge_each(self, names: Sequence[str], items: Sequence[Item]) -> list[list[Verdict]]:
+        """`judge` of several judges on the same items."""
+        asked = [_Asked(find(name), items, self._known(name, items)) for name in names]
+        new = [each for each in asked if each.told is None]
+        if new:
+            self._queue.extend(new)
+            with self._lock:  # the encoder and what is kept are for one thread at a time
+                if not all(each.is_done for each in new):
+                    self._judge_waiting(new)
+        for each in asked:
+            if each.error is not None:
+                raise each.error
+        return [each.told or [] for each in asked]
+
+    def _known(self, name: str, items: Sequence[Item]) -> list[Verdict] | None:
+        """What is kept of all `items`, without waiting for who judges now; None where one is missing."""
+        found = [self._kept.get(_key_of(name, item)) for item in items]
+        return None if None in found else [verdict for verdict in found if verdict is not None]
+
+    def _judge_waiting(self, own: Sequence[_Asked]) -> None:
         """Who comes to the lock first judges for all who wait by then, one batch a judge: nobody waits for a batch to fill."""
-        waiting: dict[str, list[_Asked]] = {own.judge.name: [own]}
-        while self._queue:
-            if (asked := self._queue.popleft()) is not own:
+        waiting: dict[str, list[_Asked]] = {}
+        for asked in dict.fromkeys([*own, *(self._queue.popleft() for _ in range(len(self._queue)))]):
+            if not asked.is_done:
                 waiting.setdefault(asked.judge.name, []).append(asked)
         for together in waiting.values():
             try:
@@ -161,7 +178,7 @@ class Judges:
 
     def _judge(self, judge: Judge, items: Sequence[Item]) -> list[Verdict]:
         name, head = judge.name, self.head(judge.name)
-        keys = [hashlib.blake2b(repr((name, item)).encode("utf-8", "surrogatepass"), digest_size=16).digest() for item in items]
+        keys = [_key_of(name, item) for item in items]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         new = {key: item for key, item in zip(keys, items, strict=True) if key not in found}
         if new:

@@ -188,3 +188,9 @@ def test_why_a_reply_may_not_be_said_is_the_same_without_its_score() -> None:
     whole = [JUDGE.validate_therapeutic_appropriateness(one, [last]) for one in said for last in before]
     assert [JUDGE.reasons_against(one, [last]) for one in said for last in before] == [each.reasons for each in whole]
     assert all(each.appropriate is not bool(each.reasons) for each in whole) and any(each.reasons for each in whole)
+
+
+def test_no_more_verdicts_are_kept_than_was_said() -> None:
+    judges = Judges(kept=3)
+    first = judges.judge("bias", [Item(text) for text in TEXTS])
+    assert len(judges._kept) == 3 and judges.judge("bias", [Item(text) for text in TEXTS]) == first

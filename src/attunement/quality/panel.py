@@ -56,12 +56,13 @@ def _key_of(name: str, item: Item) -> bytes:
 class Judges:
     """All judges over one set of features. Weights load when a judge is first asked; `home` may hold the user's own.
 
-    For any number of threads: what several ask while another is judged is judged together. Verdicts are kept under the hash of what was judged. Judges that were trained with another encoder than `embedder`'s
-    (the shipped ones, where `embedding.model` names a foreign model) get one of their own.
+    For any number of threads: what several ask while another is judged is judged together. Verdicts are kept under the hash of what
+    was judged, the newest `kept` of them (about 1 KB each). Judges that were trained with another encoder than `embedder`'s (the shipped
+    ones, where `embedding.model` names a foreign model) get one of their own.
     """
 
-    def __init__(self, embedder: Embedder | None = None, home: Path | None = None) -> None:
-        self.embedder = embedder or Embedder()
+    def __init__(self, embedder: Embedder | None = None, home: Path | None = None, *, kept: int = KEPT_VERDICTS) -> None:
+        self.embedder, self._most = embedder or Embedder(), kept
         self.home = home
         self._lock = threading.RLock()
         self._queue: deque[_Asked] = deque()
@@ -187,7 +188,7 @@ class Judges:
         for key in dict.fromkeys(keys):
             self._kept[key] = found[key]
             self._kept.move_to_end(key)
-        while len(self._kept) > KEPT_VERDICTS:
+        while len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return [found[key] for key in keys]
 

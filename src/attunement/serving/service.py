@@ -13,6 +13,7 @@ from attunement.config import Settings, load_settings
 from attunement.embedding import Embedder
 from attunement.errors import ServiceError
 from attunement.model.chat import SENTENCE_END
+from attunement.quality.panel import Judges
 from attunement.quality.validator import QualityValidator
 from attunement.records import DeployedModel, GenerationConfig, HealthStatus, InferenceRequest, InferenceResponse
 from attunement.security.recording import agreements_of
@@ -25,6 +26,8 @@ from attunement.serving.places import Places
 
 ROLES = {"user": "user", "client": "user", "assistant": "assistant", "therapist": "assistant"}
 """How callers may name who spoke, in any case."""
+KEPT_VERDICTS = 8192
+"""Those of about a thousand requests: what people say next week is new, and a service that fills its memory for hours looks like a leak."""
 COOLER = 0.4
 """Of the temperature, for the second try after a reply that must not be shown."""
 
@@ -71,7 +74,8 @@ class DeploymentService:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings().settings
-        self.validator = QualityValidator(Embedder(self.settings.embedding), self.settings.home.expanduser())
+        judges = Judges(Embedder(self.settings.embedding), self.settings.home.expanduser(), kept=KEPT_VERDICTS)
+        self.validator = QualityValidator(judges=judges)
         serving = self.settings.serving
         places = Places.load(serving.help_lines, serving.jurisdictions)
         messages = Messages.load(serving.messages)

@@ -22,6 +22,8 @@ MOST = 20_000
 """Characters of a message that are read; what stands behind is cut, as it was not read."""
 CONVERSION = re.compile(r"%(?:%|(?:\((\w+)\))?[-#0 +]{0,5}(?:\d{1,4})?(?:\.\d{1,4})?[hlL]?([diouxXeEfFgGcrsa]))")
 """Those of `%` whose values can be told apart; a message with others is data as a whole."""
+FAULT = re.compile(r"[A-Z]\w{2,60}(?:Error|Exception|Warning|Timeout)")
+"""What a class of exceptions is called: nobody's name, and what an operator looks for."""
 Region = tuple[int, int]
 
 
@@ -86,6 +88,8 @@ class Sanitiser(logging.Filter):
         cut, clean = text[:MOST], text[:MOST]
         for span in reversed(self.detector.told(self.detector.detect(cut))):
             start, end = span.start, span.end
+            if not span.recogniser.startswith("pattern:") and FAULT.fullmatch(cut, start, end):
+                continue
             if fixed and not span.recogniser.startswith("pattern:"):
                 start, end = _beside(cut, start, end, fixed)
             if start < end:

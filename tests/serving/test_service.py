@@ -224,7 +224,7 @@ def test_every_status_of_a_route_is_described(client: httpx.Client, tmp_path: Pa
     }  # tests/serving/test_abuse.py
     for answer in answers:
         told = described[route]["post"]["responses"][str(answer.status_code)]["content"]
-        assert list(told) == [answer.headers["content-type"]]
+        assert answer.headers["content-type"] in told
         if answer.status_code >= 400:
             assert set(answer.json()) == set(next(iter(told.values()))["schema"]["properties"]) and "SECRET" not in answer.text
     assert "send JSON in UTF-8" in answers[1].json()["detail"] and "RuntimeError" in answers[5].json()["detail"]

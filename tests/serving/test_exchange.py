@@ -110,3 +110,11 @@ def test_who_is_in_danger_is_answered_when_the_store_is_gone(
         assert answer.answer.action == "crisis" and "988" in answer.answer.reply.response and answer.review == ""
         assert "could not be kept" in caplog.text and "kill myself" not in caplog.text
         assert stores.transcripts.spool.count() == 1  # the transcript waits for the store
+
+
+def test_danger_is_on_disk_before_the_first_word_of_a_stream(tmp_path: Path) -> None:
+    with exchanging(tmp_path) as (exchanges, _, _):
+        pieces = exchanges.stream(asked("I am going to kill myself tonight"), ACT)
+        assert "988" in str(next(pieces)) and exchanges.reviews is not None
+        pieces.close()  # the person is gone after the first words
+        assert [row["priority"] for row in exchanges.reviews.alerts(ACT)] == ["imminent"]

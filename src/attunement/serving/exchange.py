@@ -128,12 +128,17 @@ class Exchanges:
         before: list[Mapping[str, str]] = [{"role": "system", "content": asked.instruction}] if asked.instruction else []
         if self._history and asked.client:
             before += self._history.context(asked.client, asked.request.user_input, act)
+        shown = False
         with self.metrics.streams.track_inprogress():
             for piece in self._said(asked, region, told, before):
                 if isinstance(piece, str):
+                    shown = True
                     yield piece
                     continue
-                yield self._done(asked, piece, region, act, began)
+                done = self._done(asked, piece, region, act, began)
+                if not shown:  # after it is kept: who has read it may be gone, and danger must be on disk by then
+                    yield piece.reply.response
+                yield done
 
     def _said(self, asked: Asked, region: str, told: bool | None, before: Sequence[Mapping[str, str]]) -> Generator[str | Answer]:
         """The service's answer, or where the model cannot answer in time what it said to the same prompt before."""

@@ -152,7 +152,6 @@ class DeploymentService:
         entry = self.gate.enter(talk, self.settings.serving.region if region is None else region, told=told)
         steps = {"gate": time.perf_counter() - began}
         if entry.answer is not None:
-            yield entry.answer
             yield Answer(InferenceResponse(entry.answer, 0.0, 1.0), entry.action, entry, steps)
             return
         yield from self._reply(_Exchange([*first, *self.gate.without_own_words(talk)], talk, entry, until, steps))

@@ -465,7 +465,7 @@ class DeployedModel:
 
 @dataclass(frozen=True)
 class Timeframe:
-    """A span of time, start included, end not. `label`: daily, weekly, monthly, quarterly, yearly, custom."""
+    """A span of time, start included, end not. `label`: daily, weekly, monthly, quarterly, yearly, multi_year, custom."""
 
     start: datetime
     end: datetime
@@ -478,11 +478,18 @@ class Timeframe:
 
 @dataclass(frozen=True)
 class EmotionalState:
-    """Emotions named with their strength, 0-1; `valence` -1 to 1, `arousal` 0-1."""
+    """Emotions named with their strength, 0-1; `valence` -1 (unpleasant) to 1, `arousal` -1 (calm) to 1.
+
+    `uncertainty` is the standard error of each figure by its name; `words` is how many words of the client it was estimated from, 0 where a
+    person gave it.
+    """
 
     emotions: Mapping[str, float]
     valence: float = 0.0
     arousal: float = 0.0
+    # not in the contract
+    uncertainty: Mapping[str, float] = field(default_factory=dict)
+    words: int = 0
 
 
 @dataclass(frozen=True)
@@ -496,12 +503,14 @@ class EmotionalTrend:
 
 @dataclass(frozen=True)
 class Milestone:
-    """Something reached: by whom it was found, and when."""
+    """Something reached, and when. `kind` is a code (remission, first_after_crisis, set_by_hand, ...), `found_by` "rule" or who set it."""
 
     milestone_id: str
     title: str
     reached_at: datetime
     evidence: str = ""
+    kind: str = ""
+    found_by: str = "rule"
 
 
 @dataclass(frozen=True)
@@ -521,7 +530,7 @@ class SessionLog:
 
 @dataclass(frozen=True)
 class ProgressReport:
-    """`goal_progress` maps goal id to completion 0-1; `overall_trajectory` is improving, stable or regressing."""
+    """`goal_progress` maps goal id to completion in percent; `overall_trajectory` is improving, stable, regressing, or not_enough_data."""
 
     client_id: str
     timeframe: Timeframe

@@ -89,7 +89,7 @@ def parse(text: str, now: datetime, zone: ZoneInfo) -> Timeframe:
             first = _before(after, int(rolling[1]), rolling[2])
         else:
             first, after, label = _named(wanted, today)
-        if not (first < after and FIRST_YEAR <= first.year and after.year <= LAST_YEAR):
+        if not (first < after and first.year >= FIRST_YEAR and after.year <= LAST_YEAR):
             raise ValueError
     except (ValueError, OverflowError):
         raise DataError(f"{text.strip()[:40]!r} is no timeframe: give one such as {_FORMS}") from None

@@ -46,6 +46,25 @@ class CompletionCache:
             yield _read(path)
 
 
+class Forgetful(CompletionCache):
+    """Keeps nothing: for answers about a person, which must not lie on disk in the clear."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), "", "")
+
+    def get(self, request: Request) -> Completion | None:
+        return None
+
+    def has(self, request: Request) -> bool:
+        return False
+
+    def put(self, request: Request, completion: Completion) -> None:
+        """Does nothing."""
+
+    def all(self) -> Iterator[Completion]:
+        return iter(())
+
+
 def _read(path: Path) -> Completion:
     found = read_json(path)
     if not isinstance(found, dict) or set(found) != set(FIELDS):

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from attunement.config import ProviderSettings
 from attunement.errors import ConfigError
 from attunement.providers import Provider
-from attunement.providers.cache import CompletionCache
+from attunement.providers.cache import CompletionCache, Forgetful
 from attunement.providers.guarded import Guarded, only_logged
 from attunement.providers.metered import Limits, Metered, Price
 from attunement.providers.sdks import AnthropicProvider, OllamaProvider, OpenAIProvider
@@ -29,13 +29,15 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def open_provider(
     wanted: str,
     settings: ProviderSettings,
-    cache: Path,
+    cache: Path | None,
     *,
     budget_usd: float | None = None,
     in_force: Callable[[str], bool] = lambda host: False,
     blocked: Callable[[str], str] = only_logged,
 ) -> Metered:
     """The provider `wanted` (openai, anthropic, ollama or an address of an OpenAI-compatible server), its answers kept in `cache`.
+
+    With None nothing is kept: answers about a person must not lie on disk in the clear.
 
     `in_force` says whether a Business Associate Agreement with the provider at a host is (`attunement.security.agreements`): without
     one no text with personal data goes to a provider outside of this machine, and `blocked` is told (`Guarded`).
@@ -55,7 +57,8 @@ def open_provider(
     host = urlsplit(address).hostname or ""
     if is_outside(host):
         inner = Guarded(inner, host, in_force, blocked)
-    return Metered(inner, CompletionCache(cache, inner.name, address), limits)
+    kept = Forgetful() if cache is None else CompletionCache(cache, inner.name, address)
+    return Metered(inner, kept, limits)
 
 
 def _inner(wanted: str, settings: ProviderSettings) -> tuple[Provider, str]:

@@ -554,6 +554,27 @@ class StoresSettings(Section):
     reply_cache_seconds: float = Field(600.0, ge=0, description="How long a reply is kept for the same prompt; 0 keeps none.")
 
 
+class ProgressSettings(Section):
+    """The journal of clients' progress."""
+
+    measures: Path | None = Field(
+        None, description="Folder of TOML files with an organisation's own questionnaires; PHQ-9, GAD-7 and PCL-5 are built in."
+    )
+    lookback_days: int = Field(730, ge=1, description="How far back the history goes that is brought into a prompt.")
+    context_tokens: int = Field(256, ge=32, description="Most tokens of history in a prompt.")
+    alert_days: int = Field(
+        30,
+        ge=0,
+        description="A critical answer (PHQ-9, item 9), or danger in a session, raises an alert when it is not older than this; older ones, as an "
+        "import brings them, stand in the journal alone.",
+    )
+    summariser: Literal["extractive", "provider"] = Field(
+        "extractive",
+        description="What sums a session up: `extractive` picks sentences of it, here; `provider` asks the language model of `[providers]`, which needs an "
+        "agreement where it is outside.",
+    )
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -593,6 +614,9 @@ class Settings(BaseSettings):
     )
     stores: StoresSettings = Field(
         default_factory=lambda: StoresSettings.model_construct(), description="Databases beside the SQL store."
+    )
+    progress: ProgressSettings = Field(
+        default_factory=lambda: ProgressSettings.model_construct(), description="The journal of clients' progress."
     )
 
     @classmethod

@@ -6,6 +6,7 @@
         ├── DataError               input that cannot be read or used
         │   ├── IntegrityError      a checksum or a manifest does not match what is on disk
         │   ├── StoreDownError      a database does not answer now: worth another try after some seconds
+    │   ├── ConflictError       what is there already is another: somebody else was first
         │   └── RecordingError      a recording that gives nothing: broken, silent, no speech, licence not allowed
         ├── MissingExtraError       an optional dependency is not installed; names the extra
         ├── ModelError              a model or checkpoint that cannot be loaded or trained
@@ -51,6 +52,10 @@ class StoreDownError(DataError):
     def __init__(self, told: str, after_seconds: float = 2.0) -> None:
         super().__init__(told)
         self.after_seconds = after_seconds
+
+
+class ConflictError(DataError):
+    """What is there already says something else: somebody was first, or changed it meanwhile. Read it again."""
 
 
 class RecordingError(DataError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +20,14 @@ from attunement.security.audit import AuditLog, Entry
 
 MOST = 256
 Insert = tuple[sa.Table, Mapping[str, Any]]
+Check = Callable[[sa.Connection], None]
 
 
 @dataclass(eq=False)
 class _Job:
     inserts: Sequence[Insert]
     entries: Sequence[Entry]
+    check: Check | None = None
     called: threading.Event = field(default_factory=threading.Event)
     done: bool = False
     error: Exception | None = None
@@ -39,9 +41,12 @@ class GroupedWriter:
         self._waiting: deque[_Job] = deque()
         self._mutex, self._busy = threading.Lock(), False
 
-    def write(self, inserts: Sequence[Insert], *entries: Entry) -> None:
-        """Returns when the rows and the records are committed; raises what kept them from it."""
-        job = _Job(inserts, entries)
+    def write(self, inserts: Sequence[Insert], *entries: Entry, check: Check | None = None) -> None:
+        """Returns when the rows and the records are committed; raises what kept them from it.
+
+        `check` is called in the transaction, before anything is written, and raises where nothing must be.
+        """
+        job = _Job(inserts, entries, check)
         with self._mutex:
             self._waiting.append(job)
             leads, self._busy = not self._busy, True
@@ -68,9 +73,13 @@ class GroupedWriter:
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:
             with self._log.begin() as connection:
+                for job in jobs:
+                    if job.check is not None:
+                        job.check(connection)
                 for table, rows in _by_table(jobs):
                     connection.execute(table.insert(), rows)
-                self._log.append(connection, *(entry for job in jobs for entry in job.entries))
+                if entries := [entry for job in jobs for entry in job.entries]:
+                    self._log.append(connection, *entries)
         except Exception as error:  # of whatever kind: it is the caller's, whose thread raises it again in `write`
             if len(jobs) == 1:
                 jobs[0].error = error

@@ -1,0 +1,237 @@
+"""`ProgressTrackingSystem`: the contract's journal of a client's progress over weeks, months and years.
+
+    with Vault.open(settings) as vault:
+        system = ProgressTrackingSystem(vault)
+        system.log_session("c-1042", SessionData("s-1", transcript=turns, measures={"phq9": [2, 2, 1, 2, 1, 1, 0, 1, 0]}), when)
+        system.track_progress("c-1042", timeframe("quarterly", when)).overall_trajectory
+
+Everything is encrypted for the client, on record, and kept in every version. A client's data never meets another's: every read is by client.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attunement.embedding import Embedder
+from attunement.errors import DataError
+from attunement.progress import milestones, trends
+from attunement.progress.alarms import IN_SESSION, Alarm, Alarms
+from attunement.progress.context import HistoricalContext
+from attunement.progress.findings import TrendAnalysis
+from attunement.progress.journal import NewEntry
+from attunement.progress.journey import Journey, LoggedSession, SessionData
+from attunement.progress.keeping import SYSTEM_ACT, Keeping
+from attunement.progress.noting import Noted, SessionNotes
+from attunement.progress.recommending import recommendations
+from attunement.progress.tables import zone_of
+from attunement.records import CrisisAssessment, EmotionalState, Milestone, ProgressReport, SessionLog, Timeframe, to_dict
+from attunement.security.acting import Act
+from attunement.security.codes import valid_id
+from attunement.security.vault import Vault
+from attunement.storage.files import content_hash
+
+log = logging.getLogger("attunement.progress")
+
+DANGER = ("elevated", "imminent")
+_NOTHING = EmotionalState({})
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A client's progress in a timeframe with what it rests on: what the report page shows."""
+
+    journey: Journey
+    report: ProgressReport
+    analysis: TrendAnalysis
+
+
+class ProgressTrackingSystem(Keeping):
+    """The journal over one vault. Safe for threads; `by(act)` is the same system for another who acts.
+
+    `notes` estimates what a transcript says (made by the settings when it is first needed); `alarms` is where danger is told of: without it the log alone
+    hears of it.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        act: Act = SYSTEM_ACT,
+        *,
+        notes: SessionNotes | None = None,
+        embedder: Embedder | None = None,
+        alarms: Alarms | None = None,
+    ) -> None:
+        super().__init__(vault, act, alarms=alarms)
+        self._tools = _Tools(vault, notes, embedder)
+
+    # --- the contract ----------------------------------------------------------------------------------------
+
+    def log_session(self, client_id: str, session_data: SessionData, timestamp: datetime) -> SessionLog:
+        """Logs a session that took place at `timestamp` (aware), also long ago or out of order; on disk with its audit record when this returns.
+
+        The same again gives what stands. Raises `ConflictError` where another session was logged under the id, `DataError` for what cannot be logged.
+        """
+        return self.logged(client_id, session_data, timestamp).log
+
+    def logged(self, client_id: str, session_data: SessionData, timestamp: datetime) -> LoggedSession:
+        """`log_session` with what the contract's `SessionLog` does not hold: version, author, crisis level, what was estimated."""
+        valid_id("client", client_id), valid_id("session", session_data.session_id)
+        zone_of(timestamp)  # refused before anything is estimated
+        digest = content_hash([to_dict(session_data), timestamp.isoformat()])
+        known = self.journal.find(client_id, session_data.session_id)
+        if known is not None and known[1] == digest:
+            return known[0]
+        session = self._estimated(client_id, session_data, timestamp)
+        scored = [
+            self._scored(client_id, code, answers, timestamp, session_data.session_id)
+            for code, answers in sorted(session_data.measures.items())
+        ]
+        alarms = [*(alarm for _, _, alarm in scored), self._danger(session, session_data)]
+        raised = [found for found in map(self._raise, alarms) if found is not None]
+        vector = self._vector(session.log.conversation_summary)
+        new: list[NewEntry] = [entry for entry, _, _ in scored]
+        also = [row for each in raised for row in each.inserts]
+        on_record = [entry for each in raised for entry in each.entries]
+        found = self.journal.add(session, digest, vector, new, self.act, also, on_record)
+        for each in raised:
+            each.told()
+        return found
+
+    def track_progress(self, client_id: str, timeframe: Timeframe) -> ProgressReport:
+        """The report over a timeframe, by the rules in docs/change.md. On record."""
+        return self.overview(client_id, timeframe, words=False).report
+
+    def analyze_trends(self, client_id: str, timeframe: Timeframe | None = None) -> TrendAnalysis:
+        """What changed in all of a client's journal (or within a timeframe), and whether the change is real. On record."""
+        self.journal.record_read(client_id, self.act)
+        start, end = (timeframe.start, timeframe.end) if timeframe else (None, None)
+        return self._analysed(self.journal.journey(client_id, start, end, words=False))
+
+    def retrieve_historical_context(
+        self, client_id: str, lookback_period: timedelta, said: str = "", *, tokens: int = 0
+    ) -> HistoricalContext:
+        """The past sessions that bear on what the client just `said`, within a budget of tokens (`progress.context_tokens`); crisis history and open
+        goals always. On record as `context:read`."""
+        from attunement.progress.context import chosen
+
+        if lookback_period <= timedelta(0):
+            raise DataError("the lookback period must be longer than nothing")
+        self.journal.record_read(client_id, self.act, "context:read")
+        now = self.vault.audit.clock()
+        start, end = now - lookback_period, now + timedelta(days=1)
+        journey = self.journal.journey(client_id, start, end)
+        vectors = self._vectors(client_id, journey, start, end)
+        asked = self._vector(said) if said.strip() else None
+        budget = tokens or self.settings.context_tokens
+        return chosen(journey, vectors, asked, lookback=lookback_period, tokens=budget, now=now, measures=self.measures)
+
+    def track_milestones(self, client_id: str) -> list[Milestone]:
+        """The milestones of a client's whole journey, found by rules or set by hand, in the order of time. On record."""
+        self.journal.record_read(client_id, self.act)
+        return self._milestones(self.journal.journey(client_id, words=False))
+
+    # --- more ------------------------------------------------------------------------------------------------
+
+    def overview(self, client_id: str, timeframe: Timeframe, *, words: bool = True) -> Overview:
+        """The report with the journey and the analysis that it rests on. On record."""
+        if timeframe.length <= timedelta(0):
+            raise DataError("a timeframe ends after it begins")
+        self.journal.record_read(client_id, self.act)
+        journey = self.journal.journey(client_id, timeframe.start, timeframe.end, words=words)
+        analysis = self._analysed(journey)
+        reached = [m for m in self._milestones(journey) if timeframe.start <= m.reached_at < timeframe.end]
+        progress = {goal.goal_id: milestones.completion(goal) for goal in journey.goals if goal.ratings}
+        sessions = sum(session.attended for session in journey.sessions)
+        advice = recommendations(journey, analysis, self.vault.audit.clock())
+        report = ProgressReport(client_id, timeframe, sessions, progress, analysis.emotions, reached, analysis.trajectory, advice)
+        return Overview(journey, report, analysis)
+
+    # --- inside ----------------------------------------------------------------------------------------------
+
+    def _estimated(self, client: str, data: SessionData, when: datetime) -> LoggedSession:
+        """The session with what was not given made from its transcript."""
+        given = {
+            "conversation_summary": data.conversation_summary, "next_session_focus": data.next_session_focus,
+            "emotional_state": data.emotional_state, "crisis": data.crisis_level,
+        }  # fmt: skip
+        missing = [name for name, value in given.items() if not value] if data.transcript else []
+        noted = self._noted(client, data) if missing else Noted()
+        felt = data.emotional_state or noted.emotional_state or _NOTHING
+        crisis = CrisisAssessment(data.crisis_level) if data.crisis_level else noted.crisis
+        session = SessionLog(
+            client, data.session_id, when, data.conversation_summary or noted.conversation_summary, felt, tuple(data.therapeutic_goals),
+            data.progress_notes, data.therapist_observations, data.next_session_focus or noted.next_session_focus,
+        )  # fmt: skip
+        return LoggedSession(session, crisis=crisis, attended=data.attended, made=tuple(missing))
+
+    def _noted(self, client: str, data: SessionData) -> Noted:
+        goals = self.journal.goals(client)
+        return self._tools.notes.made(data.transcript, [goal for goal in goals if goal.closed_at is None])
+
+    def _danger(self, session: LoggedSession, data: SessionData) -> Alarm | None:
+        level, when = session.crisis.level, session.log.timestamp
+        if level not in DANGER or not self._is_recent(when):
+            return None
+        talk = [{"role": "user", "content": turn.text} for turn in data.transcript if turn.role == "client"]
+        talk = talk or [{"role": "user", "content": session.log.conversation_summary}]
+        return Alarm(session.log.client_id, data.session_id, level, (IN_SESSION, *session.crisis.reasons), when, talk)
+
+    def _analysed(self, journey: Journey) -> TrendAnalysis:
+        around = [(session.log.session_id, session.log.timestamp) for session in journey.sessions]
+        codes = dict.fromkeys(score.measure for score in journey.scores)
+        found = []
+        for code in codes:
+            if code not in self.measures:
+                log.warning("the measure %s is not there any more (progress.measures): its scores are left out", code)
+                continue
+            scores = [score for score in journey.scores if score.measure == code]
+            found.append(trends.analyze(scores, self.measures[code], around))
+        felt = [(s.log.timestamp, s.log.emotional_state) for s in journey.sessions if s.log.emotional_state.emotions]
+        return trends.overall(journey.client_id, len(journey.sessions), found, trends.emotional_trends(felt))
+
+    def _milestones(self, journey: Journey) -> list[Milestone]:
+        found = [*milestones.found(journey, self.measures, self.vault.audit.clock()), *journey.milestones]
+        return sorted(found, key=lambda milestone: milestone.reached_at)
+
+    def _vector(self, text: str) -> NDArray[np.float32] | None:
+        return self._tools.encode([text])[0] if text.strip() else None
+
+    def _vectors(self, client: str, journey: Journey, start: datetime, end: datetime) -> dict[str, NDArray[np.float32]]:
+        """The sessions' embeddings; those that lack theirs (an edit, an import) are made now and kept."""
+        vectors = self.journal.vectors(client, start, end)
+        lacking = [s.log for s in journey.sessions if s.log.session_id not in vectors and s.log.conversation_summary.strip()]
+        if lacking:
+            made = self._tools.encode([each.conversation_summary for each in lacking])
+            new = {each.session_id: vector for each, vector in zip(lacking, made, strict=True)}
+            self.journal.keep_vectors(client, new)
+            vectors |= new
+        return vectors
+
+
+class _Tools:
+    """The models behind a journal, loaded when they are first needed; shared by all who act."""
+
+    def __init__(self, vault: Vault, notes: SessionNotes | None, embedder: Embedder | None) -> None:
+        self._vault, self._notes, self._embedder = vault, notes, embedder
+        self._lock = threading.RLock()
+
+    @property
+    def notes(self) -> SessionNotes:
+        with self._lock:
+            if self._notes is None:
+                self._notes = SessionNotes.by_settings(self._vault.settings)
+            return self._notes
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """`[n, d]`. An embedder is not for two threads at once."""
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = self._notes.embedder if self._notes else Embedder(self._vault.settings.embedding)
+            return self._embedder.encode(texts)

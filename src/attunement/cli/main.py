@@ -27,6 +27,7 @@ from attunement.cli import (
     incidents,
     keys,
     knowledge,
+    progress,
     quality,
     retention,
     review,
@@ -44,7 +45,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="The toolkit for therapeutic dialogue models: curate, fine-tune, prove, serve.",
+    help="The toolkit for therapeutic dialogue models: curate, fine-tune, prove, serve, follow.",
 )
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
@@ -57,6 +58,7 @@ app.add_typer(generate.app, name="generate")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(clients.app, name="clients")
+app.add_typer(progress.app, name="progress")
 app.add_typer(retention.app, name="retention")
 app.add_typer(agreements.app, name="agreements")
 app.add_typer(audit.app, name="audit")

@@ -157,4 +157,4 @@ def test_the_commands(attune: Callable[..., str], tmp_path: Path) -> None:
     }
     assert attune("store", "drain") == "0 moved on; waiting: spool 0, outbox 0, erasures 0\n"
     assert "waiting: spool 0" in attune("store", "status")
-    assert '"action": "store:upgrade", "target": "0003"' in attune("audit", "export")
+    assert '"action": "store:upgrade", "target": "0004"' in attune("audit", "export")

@@ -7,6 +7,7 @@ def know_all() -> None:
     """Has them enter their tables and their kinds of a client's record. What is not known is left out of a PostgreSQL backup, of an
     export, of a deletion's count."""
     import attunement.curation.review
+    import attunement.progress.tables
     import attunement.security.agreements
     import attunement.security.audit
     import attunement.security.entry

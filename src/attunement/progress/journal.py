@@ -233,6 +233,13 @@ class Journal:
         entry_rows = self.vault.cipher.decrypt_rows(entries.name, kept, ("content",))
         return _journey(client, [sealing.session_of(row) for row in opened], entry_rows)
 
+    def goals(self, client: str) -> Sequence[Goal]:
+        """A client's goals with their ratings. Not on record: the caller's."""
+        query = sa.select(entries).where(entries.c.client == client, entries.c.kind.in_((GOAL, RATING)))
+        with self.vault.store.reading(f"client:{client}") as connection:
+            rows = [dict(row) for row in connection.execute(query.order_by(entries.c.at, entries.c.id)).mappings()]
+        return _journey(client, (), self.vault.cipher.decrypt_rows(entries.name, rows, (CONTENT,))).goals
+
     def vectors(self, client: str, start: datetime, end: datetime) -> dict[str, NDArray[np.float32]]:
         """The embeddings of a client's summaries in a time span, by session id; those that lack one are not in it."""
         of = (

@@ -11,7 +11,7 @@ from attunement.errors import DataError
 from attunement.progress.alarms import CRITICAL_ANSWER, Alarm, Alarms, Raised
 from attunement.progress.findings import MeasureScore
 from attunement.progress.journal import Journal, NewEntry, no_session
-from attunement.progress.journey import EVENTS, LoggedSession
+from attunement.progress.journey import EVENTS, Goal, LoggedSession
 from attunement.progress.measures import Measure, measures
 from attunement.progress.tables import EVENT, GOAL, MEASURE, MILESTONE, RATING, in_zone
 from attunement.security.accounts import new_id
@@ -191,6 +191,11 @@ class Keeping:
         if not changes or set(changes) - ({"title", "note"} & set(row["content"])):
             raise DataError("of such an entry title and note can be corrected, where it has them")
         self.journal.correct_entry(client_id, entry_id, version, dict(changes), self.act)
+
+    def goals(self, client_id: str) -> Sequence[Goal]:
+        """A client's goals with their ratings, in the order in which they were set. On record."""
+        self.journal.record_read(client_id, self.act)
+        return self.journal.goals(client_id)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from attunement.embedding import Embedder
 from attunement.errors import DataError
 from attunement.progress import milestones, trends
 from attunement.progress.alarms import IN_SESSION, Alarm, Alarms
-from attunement.progress.context import HistoricalContext
+from attunement.progress.context import HistoricalContext, chosen
 from attunement.progress.findings import TrendAnalysis
 from attunement.progress.journal import NewEntry
 from attunement.progress.journey import Journey, LoggedSession, SessionData
@@ -119,8 +120,6 @@ class ProgressTrackingSystem(Keeping):
     ) -> HistoricalContext:
         """The past sessions that bear on what the client just `said`, within a budget of tokens (`progress.context_tokens`); crisis history and open
         goals always. On record as `context:read`."""
-        from attunement.progress.context import chosen
-
         if lookback_period <= timedelta(0):
             raise DataError("the lookback period must be longer than nothing")
         self.journal.record_read(client_id, self.act, "context:read")
@@ -138,6 +137,19 @@ class ProgressTrackingSystem(Keeping):
         return self._milestones(self.journal.journey(client_id, words=False))
 
     # --- more ------------------------------------------------------------------------------------------------
+
+    def context(self, client_id: str, said: str = "", *, days: int = 0, tokens: int = 0) -> HistoricalContext:
+        """`retrieve_historical_context` as far back as `progress.lookback_days` says, where no number of days is given."""
+        lookback = timedelta(days=days or self.settings.lookback_days)
+        return self.retrieve_historical_context(client_id, lookback, said, tokens=tokens)
+
+    def page(self, client_id: str, timeframe: Timeframe, zone: ZoneInfo) -> str:
+        """The report over a timeframe as a page that stands alone (HTML). On record."""
+        from attunement.progress.report import render
+
+        found = self.overview(client_id, timeframe)
+        now = self.vault.audit.clock()
+        return render(found.journey, found.report, found.analysis, self.measures, made_at=now, zone=zone)
 
     def overview(self, client_id: str, timeframe: Timeframe, *, words: bool = True) -> Overview:
         """The report with the journey and the analysis that it rests on. On record."""

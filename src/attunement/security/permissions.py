@@ -66,7 +66,8 @@ ACTIONS: Mapping[str, str] = {
     # clients
     "client:list": "list clients",
     "client:read": "read a client's sessions, measures, progress, goals, reports",
-    "client:write": "log sessions and measures, set goals, sign and correct",
+    "client:write": "log sessions and measures, set goals, correct",
+    "client:sign": "sign the notes of a session",
     "client:create": "open a client's record",
     "client:export": "export a client's whole record",
     "client:delete": "delete a client's record for good",
@@ -98,7 +99,7 @@ ACTIONS: Mapping[str, str] = {
 }
 """Every action and what it is."""
 
-ABOUT_A_CLIENT = frozenset({"client:read", "client:write", "client:export", "client:delete", "context:read"})
+ABOUT_A_CLIENT = frozenset({"client:read", "client:write", "client:sign", "client:export", "client:delete", "context:read"})
 """Actions that say which client; with a reach of OWN they are refused without one. Others may name one."""
 BEFORE_CONFIRMED = frozenset({"health:read", "docs:read", "session:create", "session:complete"})
 """All that a session may do until the second factor is shown and a first password is chosen."""
@@ -125,7 +126,7 @@ GRANTS: Mapping[Role, Mapping[str, Reach]] = {
     },
     Role.CLINICIAN: {
         **_SIGNED_IN,
-        **dict.fromkeys(("inference:create", "feedback:create", "client:list", "client:read", "client:write", "client:export",
+        **dict.fromkeys(("inference:create", "feedback:create", "client:list", "client:read", "client:write", "client:sign", "client:export",
                          "context:read", "alert:read", "alert:acknowledge"), _OWN),
         **dict.fromkeys(("model:read", "client:create"), _ALL),
     },

@@ -18,8 +18,16 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from attunement import __version__
-from attunement.errors import AccessError, DataError, ServiceError, StoreDownError, TemporaryError
-from attunement.serving import deployment_routes, docs_page, inference, openai_api, queue_routes, signing_in
+from attunement.errors import (
+    AccessError,
+    ConflictError,
+    DataError,
+    MissingExtraError,
+    ServiceError,
+    StoreDownError,
+    TemporaryError,
+)
+from attunement.serving import deployment_routes, docs_page, inference, openai_api, progress_routes, queue_routes, signing_in
 from attunement.serving.exchange import Exchanges
 from attunement.serving.feedback import Feedback
 from attunement.serving.frame import Frame, frame
@@ -87,6 +95,7 @@ def create_app(service: DeploymentService, guard: Guard | None = None, exchanges
     inference.add_routes(app, exchanges, limit)
     openai_api.add_routes(app, exchanges, limit)
     queue_routes.add_routes(app, exchanges, Feedback(access.audit, access.cipher) if access else None)
+    progress_routes.add_routes(app, exchanges)
     deployment_routes.add_routes(app, exchanges)
     _add_health(app, exchanges)
     signing_in.add_routes(app)
@@ -171,6 +180,14 @@ def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
     @handles(StoreDownError)
     def store_down(_: Request, error: StoreDownError) -> JSONResponse:
         return problem(503, "the store does not answer now: ask again", {"Retry-After": str(math.ceil(error.after_seconds))})
+
+    @handles(ConflictError)
+    def conflict(_: Request, error: ConflictError) -> JSONResponse:
+        return problem(409, str(error))
+
+    @handles(MissingExtraError)
+    def missing(_: Request, error: MissingExtraError) -> JSONResponse:
+        return problem(501, str(error))
 
     @handles(DataError)
     def unusable(_: Request, error: DataError) -> JSONResponse:

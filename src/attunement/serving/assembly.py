@@ -11,6 +11,7 @@ from attunement.security.entry import Access
 from attunement.security.retention import scheduled
 from attunement.serving.alerts import AlertSender
 from attunement.serving.exchange import Exchanges
+from attunement.serving.journals import JournalHistory, journal
 from attunement.serving.metrics import Metrics
 from attunement.serving.reviews import ClinicalReviews
 from attunement.serving.service import DeploymentService
@@ -31,7 +32,7 @@ def assembled(settings: Settings, service: DeploymentService, access: Access | N
     metrics = Metrics()
     metrics.serves(service.version)
     with ExitStack() as running:
-        stores = reviews = None
+        stores = reviews = progress = None
         if access is not None:
             reviews = ClinicalReviews(access.audit, access.cipher)
             running.enter_context(scheduled(settings))
@@ -39,4 +40,7 @@ def assembled(settings: Settings, service: DeploymentService, access: Access | N
                 stores = running.enter_context(opened_stores(access.vault))
         alerts = AlertSender(reviews, settings.serving)
         running.enter_context(alerts.running())
-        yield Parts(Exchanges(service, metrics, reviews, alerts, stores=stores), stores)
+        if access is not None and access.vault is not None and reviews is not None:
+            progress = journal(access.vault, reviews, alerts, service.validator)
+        history = JournalHistory(progress) if progress else None
+        yield Parts(Exchanges(service, metrics, reviews, alerts, history, stores, progress), stores)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from attunement.config import ServingSettings
 from attunement.errors import DataError
+from attunement.progress.tracking import ProgressTrackingSystem
 from attunement.records import InferenceRequest, InferenceResponse
 from attunement.security.acting import Act
 from attunement.serving.alerts import AlertSender
@@ -104,9 +105,10 @@ class Exchanges:
         alerts: AlertSender | None = None,
         history: History | None = None,
         stores: Stores | None = None,
+        progress: ProgressTrackingSystem | None = None,
     ) -> None:
         self.service, self.metrics, self.reviews, self._alerts, self._history = service, metrics, reviews, alerts, history
-        self.stores = stores
+        self.stores, self.progress = stores, progress
         self._told = Told()
 
     def answer(self, asked: Asked, act: Act) -> Answered:

@@ -18,7 +18,7 @@ from attunement.security.acting import Act
 from attunement.security.audit import AuditLog, Entry
 from attunement.security.clock import stamp
 from attunement.security.fields import FieldCipher
-from attunement.security.grouped import GroupedWriter
+from attunement.security.grouped import GroupedWriter, Insert
 from attunement.serving.kept import KeptKind, subject_of
 from attunement.storage.sql import metadata
 
@@ -95,6 +95,12 @@ class ClinicalReviews:
 
     def flag(self, flagged: Flagged, act: Act) -> str:
         """Puts it into the queue; its id. Returns when it is on disk."""
+        row, inserts, entry = self.rows(flagged, act)
+        self._writer.write(inserts, entry)
+        return row
+
+    def rows(self, flagged: Flagged, act: Act) -> tuple[str, list[Insert], Entry]:
+        """What `flag` writes, for who writes it together with what it is about: the id, the rows, the audit record."""
         row, now = new_id("v"), self._audit.clock()
         words = {"content": {"talk": list(flagged.talk), "reply": flagged.reply}, "note": None}
         values = {
@@ -103,11 +109,10 @@ class ClinicalReviews:
             "model": flagged.model[:120], "decision": "", "decided_at": "", "decided_by": "", "taken_by": "", "taken_at": "",
             "sent_at": "", **self._cipher.encrypt_row(reviews.name, row, subject_of(flagged.client), words),
         }  # fmt: skip
-        inserts: list[tuple[sa.Table, Mapping[str, Any]]] = [(reviews, values)]
+        inserts: list[Insert] = [(reviews, values)]
         if flagged.referred:
             inserts.append((referrals, {"id": new_id("n"), "year": now.year, "place": flagged.place}))
-        self._writer.write(inserts, Entry(act.actor, "review:create", flagged.client, request=act.request, target=row))
-        return row
+        return row, inserts, Entry(act.actor, "review:create", flagged.client, request=act.request, target=row)
 
     def open(self, act: Act, *, limit: int = 50, decided: bool = False) -> list[dict[str, Any]]:
         """What waits for a decision (or was decided), nearest danger first, oldest first within; with its words. On record."""

@@ -548,7 +548,7 @@ _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 def to_dict(record: Any) -> Any:
-    """`record` as plain JSON-ready data: dataclasses, mappings, sequences, paths and times, all the way down."""
+    """`record` as plain JSON-ready data: dataclasses, mappings, sequences, paths, times and spans (seconds), all the way down."""
     if type(record) in _PLAIN:  # nearly all there is: the checks below take ten times as long
         return record
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
@@ -559,7 +559,7 @@ def to_dict(record: Any) -> Any:
         return [to_dict(value) for value in record]
     if isinstance(record, Path | datetime):
         return record.isoformat() if isinstance(record, datetime) else str(record)
-    return record
+    return record.total_seconds() if isinstance(record, timedelta) else record
 
 
 @cache

@@ -184,3 +184,17 @@ def _named(text: str, today: date) -> tuple[date, date, str]:
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
         return *_span(DAILY, date.fromisoformat(text)), DAILY
     raise ValueError(text)
+
+
+def ago(days: int) -> str:
+    """How long ago `days` days are, as people say it: yesterday, 12 days ago, 3 weeks ago, 7 months ago, 2 years ago."""
+    if days < 2:
+        return "today" if days < 1 else "yesterday"
+    for most, length, unit in ((14, 1, "day"), (70, 7, "week"), (700, 30.4375, "month")):
+        if days < most:
+            return _so_many(round(days / length), unit)
+    return _so_many(round(days / 365.25), "year")
+
+
+def _so_many(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'} ago"

@@ -19,7 +19,9 @@ from attunement.errors import DataError
 if TYPE_CHECKING:
     from attunement.progress.tracking import ProgressTrackingSystem
 
-app = typer.Typer(no_args_is_help=True, help="A client's journal over weeks, months and years, and whether the change in it is real.")
+app = typer.Typer(
+    no_args_is_help=True, help="A client's journal over weeks, months and years, and whether the change in it is real."
+)
 
 Client = Annotated[str, typer.Argument(help="Id of the client.")]
 Session = Annotated[str, typer.Argument(help="Id of the session.")]
@@ -41,7 +43,8 @@ def log(
     ] = None,
     at: At = "",
     measure: Annotated[
-        list[str] | None, typer.Option(metavar="CODE=ANSWERS", help="phq9=2,1,1,0,1,1,0,1,0 (empty: left out) or a total, phq9=7.")
+        list[str] | None,
+        typer.Option(metavar="CODE=ANSWERS", help="phq9=2,1,1,0,1,1,0,1,0 (empty: left out) or a total, phq9=7."),
     ] = None,
     notes: Annotated[str, typer.Option(help="Progress notes.")] = "",
     observations: Annotated[str, typer.Option(help="Observations; they never go into a prompt.")] = "",
@@ -58,11 +61,10 @@ def log(
     """
     from attunement.progress.journey import SessionData
 
-    given = {"progress_notes": notes, "therapist_observations": observations, "conversation_summary": summary, "next_session_focus": focus}
     answers = dict(_answers(each) for each in measure or ())
     turns = _turns(transcript) if transcript else ()
     with journal("client:write", recipe, overrides, client) as system:
-        data = SessionData(session, turns, **given, measures=answers, attended=not missed)
+        data = SessionData(session, turns, summary, None, (), notes, observations, focus, measures=answers, attended=not missed)
         found = system.logged(client, data, _time(at))
     if as_json:
         _tell(found)
@@ -96,7 +98,7 @@ def measure(
     if as_json:
         _tell(score)
         return
-    typer.echo(f"{told.title}: {score.total:g} of {told.high:g} ({told.answered(score.total).band}); entry {score.entry_id}")
+    typer.echo(f"{told.title}: {score.total:g} of {told.high:g} ({told.of_total(score.total).band}); entry {score.entry_id}")
 
 
 @app.command()
@@ -230,7 +232,12 @@ def sessions(
 
 @app.command()
 def show(
-    client: Client, timeframe: Span = "90d", zone: Zone = "UTC", recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson = False
+    client: Client,
+    timeframe: Span = "90d",
+    zone: Zone = "UTC",
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print how a client is doing over a timeframe: trajectory with its evidence, goals, milestones, recommendations.
 
@@ -258,7 +265,12 @@ def show(
 
 @app.command()
 def trends(
-    client: Client, timeframe: Span = "", zone: Zone = "UTC", recipe: Recipe = None, overrides: Overrides = None, as_json: AsJson = False
+    client: Client,
+    timeframe: Span = "",
+    zone: Zone = "UTC",
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print what changed in a client's questionnaires, when, and whether the change is real.
 

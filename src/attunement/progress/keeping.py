@@ -12,7 +12,7 @@ from attunement.progress.alarms import CRITICAL_ANSWER, Alarm, Alarms, Raised
 from attunement.progress.findings import MeasureScore
 from attunement.progress.journal import Journal, NewEntry, no_session
 from attunement.progress.journey import EVENTS, Goal, LoggedSession
-from attunement.progress.measures import Measure, measures
+from attunement.progress.measures import Measure, Scored, measures
 from attunement.progress.tables import EVENT, GOAL, MEASURE, MILESTONE, RATING, in_zone
 from attunement.security.accounts import new_id
 from attunement.security.acting import Act
@@ -81,7 +81,7 @@ class Keeping:
             raise no_session()
         made = [name for name in found[0].made if name not in changes]
         new = {FIELDS[name]: list(value) if FIELDS[name] == "goals" else str(value) for name, value in changes.items()}
-        vector = self._vector(new["summary"]) if "summary" in new else None
+        vector = self._vector(str(new["summary"])) if "summary" in new else None
         self.journal.correct(client_id, session_id, version, new, made, vector, self.act)
         return self._standing(client_id, session_id)
 
@@ -110,11 +110,11 @@ class Keeping:
         if row["kind"] != MEASURE:
             raise DataError("the entry is no questionnaire")
         kept = row["content"]
-        scored = self.measure(kept["measure"]).answered(answers)
-        changes = {"items": list(scored.items), "total": scored.total, "prorated": scored.prorated}
+        scored, items = answered(self.measure(kept["measure"]), answers)
+        changes = {"items": list(items), "total": scored.total, "prorated": scored.prorated}
         self.journal.correct_entry(client_id, entry_id, version, changes, self.act)
         at = in_zone(row["at"], row["zone"])
-        return MeasureScore(kept["measure"], scored.total, at, scored.items, kept["session"], entry_id, scored.prorated)
+        return MeasureScore(kept["measure"], scored.total, at, items, kept["session"], entry_id, scored.prorated)
 
     def measure(self, code: str) -> Measure:
         """A measure by its code. Raises `DataError`, which names those there are."""
@@ -217,19 +217,19 @@ class Keeping:
     ) -> tuple[NewEntry, MeasureScore, Alarm | None]:
         """A questionnaire as an entry and a score, with the alarm that its answers raise."""
         measure = self.measure(code)
-        scored = measure.answered(answers)
+        scored, items = answered(measure, answers)
         row = self.journal.derived_id(client, MEASURE, code, session or at.astimezone().isoformat())
         kept = {
             "measure": code,
-            "items": list(scored.items),
+            "items": list(items),
             "total": scored.total,
             "prorated": scored.prorated,
             "session": session,
         }
-        score = MeasureScore(code, scored.total, at, scored.items, session, row, scored.prorated)
+        score = MeasureScore(code, scored.total, at, items, session, row, scored.prorated)
         alarm = None
         if scored.critical and self._is_recent(at):
-            told = [f"{measure.title}, item {number}: {measure.items[number - 1].text} (answer: {scored.items[number - 1]})"
+            told = [f"{measure.title}, item {number}: {measure.items[number - 1].text} (answer: {items[number - 1]})"
                     for number in scored.critical]  # fmt: skip
             reasons = tuple(f"{code}_item_{number}" for number in scored.critical)
             talk = [{"role": "user", "content": text} for text in told]
@@ -249,6 +249,13 @@ class Keeping:
             )
             return None
         return self._alarms(alarm, self.act)
+
+
+def answered(measure: Measure, answers: Answers) -> tuple[Scored, tuple[int | None, ...]]:
+    """A questionnaire scored, with its answers: none where only the total is known. Raises `DataError`."""
+    if isinstance(answers, int | float):
+        return measure.of_total(answers), ()
+    return measure.score(answers), tuple(answers)
 
 
 def _title(text: str) -> str:

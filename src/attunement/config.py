@@ -570,8 +570,11 @@ class ProgressSettings(Section):
     )
     summariser: Literal["extractive", "provider"] = Field(
         "extractive",
-        description="What sums a session up: `extractive` picks sentences of it, here; `provider` asks the language model of `[providers]`, which needs an "
-        "agreement where it is outside.",
+        description="What sums a session up: `extractive` picks sentences of it, here; `provider` asks the language model of `progress.provider` and "
+        "`[providers]`, which needs an agreement where it is outside.",
+    )
+    provider: str = Field(
+        "", description="Who sums sessions up where `summariser` is `provider`: openai, anthropic, ollama, or an address."
     )
 
 

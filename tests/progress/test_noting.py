@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attunement.config import ProviderSettings
+from attunement.config import ProgressSettings, ProviderSettings, Settings
+from attunement.embedding import Embedder
+from attunement.errors import ConfigError
 from attunement.progress.feeling import FIGURES, PRIOR_TURNS, mean_and_error
 from attunement.progress.journey import Goal, Rating
 from attunement.progress.noting import ANSWERED_YES, EXTRACTIVE, Noted, SessionNotes
@@ -188,6 +190,20 @@ def test_of_too_little_no_state_is_made(turns: list[Turn]) -> None:
 def test_speech_without_stops_and_broken_characters_are_noted() -> None:
     noted = NOTES.made([Turn("client", "and then i went to work and came home " * 60 + "\ud800")])
     assert 0 < sum(map(word_count, parts_of(noted.conversation_summary))) <= 120
+
+
+def test_the_settings_say_who_sums_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    by = Settings(home=tmp_path)
+    notes = SessionNotes.by_settings(by)
+    assert notes.made(SESSION).summary_by == EXTRACTIVE
+    assert np.allclose(notes.embedder.encode(["I slept"]), Embedder(by.embedding).encode(["I slept"]), atol=1e-6)
+    with pytest.raises(ConfigError, match=r"progress\.provider names none"):
+        SessionNotes.by_settings(Settings(home=tmp_path, progress=ProgressSettings(summariser="provider")))
+    pytest.importorskip("openai", reason="the extra 'openai' is not installed")
+    outside = ProgressSettings(summariser="provider", provider="https://llm.example.org/v1")
+    found = SessionNotes.by_settings(Settings(home=tmp_path, progress=outside, providers=ProviderSettings(model="m")))
+    assert found.made(CALM).summary_by == EXTRACTIVE
+    assert "nothing was sent to llm.example.org: a session is a client's" in caplog.text
 
 
 # --- a language model's summary ----------------------------------------------------------------------------------------

@@ -10,20 +10,26 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attunement.config import Settings
 from attunement.embedding import Embedder
-from attunement.errors import ServiceError
+from attunement.errors import ConfigError, ServiceError
 from attunement.progress.feeling import read_feelings, state_of, strength
 from attunement.progress.journey import Goal
 from attunement.progress.sentences import Sentence, client_role, spoken, whole, word_count
 from attunement.progress.summarising import MOST_WORDS, ask, summary, ungrounded, with_danger
 from attunement.providers import Provider
+from attunement.providers.guarded import Guarded
+from attunement.providers.opening import open_provider
 from attunement.quality.crisis import CODES, LEVELS, assess_turns
+from attunement.quality.panel import Judges
 from attunement.quality.validator import QualityValidator
 from attunement.records import CrisisAssessment, EmotionalState, Turn
+from attunement.security.recording import agreements_of, incidents_of
 
 log = logging.getLogger("attunement.progress")
 
@@ -66,6 +72,17 @@ class Noted:
     next_session_focus: str = ""
 
 
+class _OfJudges(Embedder):
+    """The judges' encoder, for any number of threads: no second one is loaded."""
+
+    def __init__(self, judges: Judges) -> None:
+        super().__init__(judges.embedder.settings)
+        self._judges = judges
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._judges.encode(texts)
+
+
 class SessionNotes:
     """Makes notes of transcripts. Without an `embedder` the validator's own encodes, for any number of threads; one of the caller's is for one.
 
@@ -82,8 +99,40 @@ class SessionNotes:
         most_words: int = MOST_WORDS,
     ) -> None:
         self._validator, self._provider = validator, provider
-        self._encode = embedder.encode if embedder else validator.judges.vectors
+        self.embedder: Embedder = embedder or _OfJudges(validator.judges)
+        """Encodes what is looked for later; the configured model."""
+        self._encode = embedder.encode if embedder else validator.judges.vectors  # what the cosines here were measured on
         self._most = most_words
+
+    @classmethod
+    def by_settings(cls, settings: Settings) -> Self:
+        """Notes as the settings want them: judges of the home, `embedding`, and `progress.summariser`.
+
+        Raises `ConfigError` or `MissingExtraError` at once where the provider that is to sum up cannot be opened.
+        """
+        validator = QualityValidator(Embedder(settings.embedding), settings.home.expanduser())
+        if settings.progress.summariser == EXTRACTIVE:
+            return cls(validator)
+        wanted = settings.progress.provider
+        if not wanted:
+            raise ConfigError(
+                "progress.summariser is `provider`, but progress.provider names none: give openai, anthropic, ollama or an address,"
+                " or set progress.summariser to extractive"
+            )
+
+        in_force = agreements_of(settings)
+
+        def opened(*, sends: bool = True) -> Provider:
+            found = open_provider(wanted, settings.providers, None, in_force=in_force, blocked=incidents_of(settings))
+            if sends and isinstance(found.inner, Guarded) and not in_force(found.inner.host):
+                raise ServiceError(
+                    f"nothing was sent to {found.inner.host}: a session is a client's, whatever is named in it, and no Business Associate"
+                    " Agreement with it is on record and in force (attune agreements add)"
+                )
+            return found
+
+        opened(sends=False)  # what is wrong is told before a session is logged, not while
+        return cls(validator, provider=opened)
 
     def made(self, transcript: Sequence[Turn], goals: Sequence[Goal] = ()) -> Noted:
         """The notes of a session. `goals` are the client's open ones. An empty transcript gives empty notes."""

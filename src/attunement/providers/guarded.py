@@ -83,7 +83,7 @@ class Guarded(Provider):
     def __init__(
         self, inner: Provider, host: str, in_force: Callable[[str], bool], blocked: Callable[[str], str] = only_logged
     ) -> None:
-        self.inner, self.name = inner, inner.name
+        self.inner, self.name, self.host = inner, inner.name, host
         self._outside = Outside(host, in_force, blocked)
 
     async def complete(self, request: Request) -> Completion:

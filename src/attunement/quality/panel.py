@@ -136,6 +136,11 @@ class Judges:
         with self._lock:
             return self._features_of(self.head("coherence").notes["encoder"]).vectors(texts)
 
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The configured encoder's vectors `[n, d]`, whatever the judges read by; `Embedder.encode` for any number of threads."""
+        with self._lock:
+            return self.embedder.encode(texts)
+
     def judge(self, name: str, items: Sequence[Item]) -> list[Verdict]:
         """The verdicts of judge `name` on `items`, in order: the same alone, in any batch and in any order."""
         return self.judge_each([name], items)[0]

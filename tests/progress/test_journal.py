@@ -125,7 +125,9 @@ def test_late_sessions_land_at_their_time_in_their_zone(system: ProgressTracking
 def test_edits_keep_every_version_and_a_signature_is_of_one(system: ProgressTrackingSystem) -> None:
     system.log_session("c-1", said("s-1", progress_notes="first"), NOW)
     system.sign_session("c-1", "s-1", 1)
-    edited = system.by(Act("a-dr-cy")).correct_session("c-1", "s-1", 1, {"progress_notes": "second", "therapeutic_goals": ["g-1"]})
+    edited = system.by(Act("a-dr-cy")).correct_session(
+        "c-1", "s-1", 1, {"progress_notes": "second", "therapeutic_goals": ["g-1"]}
+    )
     assert (edited.version, edited.signed_by, edited.log.progress_notes) == (2, "", "second")
     first, now = system.history("c-1", "s-1")
     assert (first.version, first.signed_by, first.log.progress_notes) == (1, "a-dr-bo", "first")
@@ -221,7 +223,9 @@ def test_goals_with_ratings_events_and_marks(system: ProgressTrackingSystem) -> 
 
 
 def test_nothing_a_person_said_is_in_the_files(system: ProgressTrackingSystem, vault: Vault, tmp_path: Path) -> None:
-    system.log_session("c-1", said("s-1", progress_notes="zebrawood", therapist_observations="quagmire", measures={"phq9": PHQ9}), NOW)
+    system.log_session(
+        "c-1", said("s-1", progress_notes="zebrawood", therapist_observations="quagmire", measures={"phq9": PHQ9}), NOW
+    )
     system.correct_session("c-1", "s-1", 1, {"progress_notes": "marzipan"})
     system.set_goal("c-1", "xylophone", NOW)
     system.retrieve_historical_context("c-1", timedelta(days=30), "hullabaloo")

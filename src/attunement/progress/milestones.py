@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from attunement.progress.context import GRAVE, crises_of
 from attunement.progress.findings import MeasureScore
@@ -126,10 +126,9 @@ def _of_crises(journey: Journey, measures: Mapping[str, Measure], now: datetime)
     """
     crises = [crisis.at for crisis in crises_of(journey, measures)]
     seen = sorted(s.log.timestamp for s in journey.sessions if s.attended and s.crisis.level not in GRAVE)
-    ends = [
-        at for at, later in zip(crises, [*crises[1:], None], strict=True) if later is None or any(at < s < later for s in seen)
-    ]
-    for number, at in enumerate(ends):
+    pairs = zip_longest(crises, crises[1:])
+    ends = [at for at, later in pairs if later is None or any(at < s < later for s in seen)]
+    for at in ends:
         until = next((c for c in crises if c > at), now)
         after = [s for s in seen if at < s <= until and s.date() > at.date()]
         if not after:
@@ -153,7 +152,6 @@ def _of_crises(journey: Journey, measures: Mapping[str, Measure], now: datetime)
                 evidence,
                 at.isoformat(),
                 str(weeks),
-                str(number),
             )
 
 

@@ -105,12 +105,12 @@ class SessionNotes:
         self._most = most_words
 
     @classmethod
-    def by_settings(cls, settings: Settings) -> Self:
-        """Notes as the settings want them: judges of the home, `embedding`, and `progress.summariser`.
+    def by_settings(cls, settings: Settings, validator: QualityValidator | None = None) -> Self:
+        """Notes as the settings want them: judges of the home (or `validator`'s), `embedding`, and `progress.summariser`.
 
         Raises `ConfigError` or `MissingExtraError` at once where the provider that is to sum up cannot be opened.
         """
-        validator = QualityValidator(Embedder(settings.embedding), settings.home.expanduser())
+        validator = validator or QualityValidator(Embedder(settings.embedding), settings.home.expanduser())
         if settings.progress.summariser == EXTRACTIVE:
             return cls(validator)
         wanted = settings.progress.provider
@@ -133,6 +133,10 @@ class SessionNotes:
 
         opened(sends=False)  # what is wrong is told before a session is logged, not while
         return cls(validator, provider=opened)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of texts, `[n, d]`, of the embedder that the notes are made with."""
+        return self._encode(texts)
 
     def made(self, transcript: Sequence[Turn], goals: Sequence[Goal] = ()) -> Noted:
         """The notes of a session. `goals` are the client's open ones. An empty transcript gives empty notes."""

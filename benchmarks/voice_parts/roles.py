@@ -23,7 +23,7 @@ from attunement.quality.judges import JUDGES
 from attunement.quality.labelled import Example
 from attunement.quality.looking import look
 from attunement.quality.panel import Judges
-from attunement.quality.roles import TURN_ROLES, as_heard, heard_too, turns_by_role
+from attunement.quality.roles import TURN_ROLES, annomi_roles, as_heard, heard_too, turns_by_role
 from attunement.quality.training import gather
 from attunement.records import Turn
 from attunement.sources.voice.roles import roles_of
@@ -73,21 +73,28 @@ def _setting(examples: Sequence[Example], judges: Judges) -> float:
 
 
 def _trained(data: Path, features: Features) -> dict[str, Any]:
-    """AnnoMI by cross-validation: no talk (no topic) is in both parts."""
+    """AnnoMI by cross-validation: no talk (no topic) is in both parts. Each turn is tested as it was written and as a recogniser hears it."""
     judge, found = JUDGES["role"], gather(JUDGES["role"], data)
     seen = look(features, judge.shape, [e.item for e in found.examples])
     targets = targets_of(judge.shape, [e.labels for e in found.examples])
-    tested = np.asarray([e.source == "annomi" for e in found.examples])
+    own = np.flatnonzero([e.source != "annomi" for e in found.examples])
+    theirs = np.flatnonzero([e.source == "annomi" for e in found.examples])
+    turns = [e for e in annomi_roles(data) if as_heard(e.text)]
+    assert [e.group for e in turns] == [found.examples[i].group for i in theirs]
+    forms = {"written": turns, "heard": [heard_too(e) for e in turns]}
+    looks = {form: look(features, judge.shape, [e.item for e in examples]) for form, examples in forms.items()}
     rows = labelled.rows_of(labelled.path_of(data, "annomi", "AnnoMI-full.csv"))
     topics = {f"annomi:{row['transcript_id']}": row["topic"] for row in rows}
     out = {}
     for kind in ("transcript", "topic"):
         groups = [topics.get(e.group, e.group) if kind == "topic" else e.group for e in found.examples]
-        outer, guessed = folds_of([f"outer:{g}" for g in groups]), np.zeros(targets.shape)
+        outer = folds_of([f"outer:{groups[i]}" for i in theirs])
+        guessed = {form: np.zeros((len(turns), targets.shape[1])) for form in forms}
         for number in np.unique(outer):
-            train, test = np.flatnonzero(~tested | (outer != number)), np.flatnonzero(tested & (outer == number))
+            train = np.sort(np.concatenate([own, theirs[outer != number]]))
             head = fit(judge.shape, seen.take(train), targets[train], [groups[i] for i in train], {}, known=found.known[train])
-            guessed[test] = head.predict(seen.take(test))
-        out[f"annomi by {kind}"] = scores([e for e, t in zip(found.examples, tested, strict=True) if t], guessed[tested])
+            for form, tested in looks.items():
+                guessed[form][outer == number] = head.predict(tested.take(np.flatnonzero(outer == number)))
+        out |= {f"annomi by {kind}, {form}": scores(examples, guessed[form]) for form, examples in forms.items()}
         print(kind, out, flush=True)
     return out

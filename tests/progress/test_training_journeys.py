@@ -33,30 +33,25 @@ SAID = (
     "Client: I slept six hours twice. Katarzyna noticed that I laugh more.",
     "Client: I am afraid that it all comes back when I stop coming here.",
 )
-ROUTES = (
-    "on the bus",
-    "at the market",
-    "in the garden",
-    "with my brother",
-    "at the choir",
-    "on the stairs",
-    "by the river",
-    "at school",
-)
+WORDS = "river stone garden letter winter bridge candle market harbour violin orchard mirror ladder meadow engine kitchen".split()
 
 
 def journey(client: str = "c-secret-77", number: int = 0, scores: Sequence[float] = (18, 16, 9), days: int = 0) -> Journey:
     begins = START + timedelta(days=days)
-    own = f" This week I was {ROUTES[number % 8]} {number + 2} times."
+    own = [
+        "",
+        *(" I thought of the " + " and the ".join(WORDS[(number * 5 + i * (k + 2)) % 16] for i in range(7)) for k in range(1, 6)),
+    ]
     logs = [
         SessionLog(
-            client, f"s-{client}-{i}", begins + timedelta(days=14 * i), text + own, EmotionalState({"sadness": 0.4}, -0.25), (),
+            client, f"s-{client}-{i}", begins + timedelta(days=14 * i), (SAID[i] if number < 1 else "Client:") + own[i], EmotionalState({"sadness": 0.4}, -0.25), (),
             "PROGRESSNOTE", "OBSERVED", "Ask Katarzyna to join us for one hour." if i == 5 else "Open goal (2023-05-08)",
         )
-        for i, text in enumerate(SAID)
+        for i in range(len(SAID))
     ]  # fmt: skip
     sessions = [LoggedSession(log, made=() if i == 5 else ("next_session_focus",)) for i, log in enumerate(logs)]
-    sessions[1] = replace(sessions[1], crisis=CrisisAssessment("elevated", ["suicide_ideation"]))
+    if number % 4 == 0:
+        sessions[1] = replace(sessions[1], crisis=CrisisAssessment("elevated", ["suicide_ideation"]))
     scored = [MeasureScore("phq9", total, begins + timedelta(days=28 * i)) for i, total in enumerate(scores)]
     rated = [Rating(begins + timedelta(days=30), attainment=-1), Rating(begins + timedelta(days=70), attainment=1)]
     goals = [Goal("g-1", "Sleep in Oldenburg through the night", begins, ratings=rated)]
@@ -105,7 +100,10 @@ def answers(path: Path) -> list[str]:
 
 def test_answers_say_what_the_figures_show_and_no_more(tmp_path: Path) -> None:
     first, second, third = answers(written(tmp_path, journey()))
-    assert first.startswith("Safety first: danger was found in week 2;") and "shows no course yet: measure again" in first
+    assert (
+        first.startswith("Safety first: danger was found in week 2;")
+        and "PHQ-9 was 18 in week 0: one score shows no course yet" in first
+    )
     reliable = measures()["phq9"].reliable
     assert f"from 18 in week 0 to 16 in week 4. That is within what its unreliability explains ({reliable:.1f} points)" in second
     assert "to 9 in week 8: 9 points better, more than its unreliability explains" in third
@@ -117,7 +115,7 @@ def test_answers_say_what_the_figures_show_and_no_more(tmp_path: Path) -> None:
     (talk,) = conversations(tmp_path / "worse.jsonl")
     assert talk.turns[0].text == SYSTEM and talk.share == "standard" and talk.origin.licence_class == "N"
     said = "\n".join(turn.text for turn in talk.turns if turn.role == "client")
-    assert re.findall(r"Weeks (\d+) to (\d+)\.", said) == [("0", "2"), ("3", "6"), ("7", "10")]
+    assert re.findall(r"From week (\d+) to week (\d+)\.", said) == [("0", "2"), ("3", "6"), ("7", "10")]
 
 
 @pytest.mark.parametrize(
@@ -149,28 +147,25 @@ def test_from_journeys_to_training_examples(tmp_path: Path) -> None:
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "own.jsonl").write_text(json.dumps(own) + "\n", encoding="utf-8")
 
-    def built(*more: str) -> list[dict[str, Any]]:
-        overrides = (
-            f"home={tmp_path / 'home'}",
-            "full.edge_cases=0",
-            "full.personas=0",
-            "full.questions=0",
-            "data.balance=report",
-            *more,
-        )
-        settings = load_settings(overrides=overrides).settings
-        pipeline = DataPipeline(settings, tmp_path / "out", preset="full")
-        pipeline.parts = FullParts(settings, pipeline.judges)
-        pipeline.process_datasets([tmp_path / "given"])
-        return [row for split in ("train", "validation", "test") for row in read_jsonl(tmp_path / "out" / f"{split}.jsonl")]
-
-    rows = [row for row in built(f"full.journeys={path}") if row["messages"][0]["content"] == SYSTEM]
+    fixed = (f"home={tmp_path / 'home'}", "full.edge_cases=0", "full.personas=0", "full.questions=0", "data.balance=report")
+    settings = load_settings(overrides=(*fixed, f"full.journeys={path}")).settings
+    pipeline = DataPipeline(settings, tmp_path / "out", preset="full")
+    pipeline.parts = FullParts(settings, pipeline.judges)
+    pipeline.process_datasets([tmp_path / "given"])
+    rows = [row for split in ("train", "validation", "test") for row in read_jsonl(tmp_path / "out" / f"{split}.jsonl")]
+    rows = [row for row in rows if row["messages"][0]["content"] == SYSTEM]
     held = (tmp_path / "out" / "review" / "held.jsonl").read_text(encoding="utf-8")
     assert len(rows) >= 8 and "danger was found in week 2" in held, "what tells of danger waits for a clinician"
     whole = [row for row in rows if "many courses move without treatment" in row["messages"][-1]["content"]]
-    assert whole and all("Weeks 0 to" in row["messages"][1]["content"] for row in whole), "the weeks before are its context"
+    assert whole and all("From week 0 to" in row["messages"][1]["content"] for row in whole), "the weeks before are its context"
+    told = "\n".join(row["messages"][-1]["content"] for row in rows)
+    assert not set(re.findall(r"\[[A-Z]+\]", told)) - {"[NAME]", "[LOCATION]"}, (
+        "what the rules say is not taken for personal data"
+    )
     stories = [s for s in read_jsonl(tmp_path / "out" / "provenance.jsonl") if s["origin"]["source"] == "attunement-journeys"]
     assert len(stories) == len(courses) and all(s["origin"]["licence_class"] == "N" for s in stories)
     facts = read_json(tmp_path / "out" / "sources" / ".parts.json")
     assert facts["standard"]["facts"]["conversations"] == len(courses)
-    assert not any(row["messages"][0]["content"] == SYSTEM for row in built()), "unset, they are gone again"
+    FullParts(load_settings(overrides=fixed).settings, pipeline.judges)({}, tmp_path / "out" / "sources")
+    assert "standard" not in read_json(tmp_path / "out" / "sources" / ".parts.json"), "unset, they are gone again"
+    assert not (tmp_path / "out" / "sources" / "journeys" / "journeys.jsonl").exists()

@@ -116,5 +116,5 @@ def _measure(measure: Measure) -> dict[str, Any]:
         "title": measure.title,
         "cutoff": measure.cutoff,
         "higher_is_worse": measure.higher_is_worse,
-        "reliable": round(measure.reliable, 2),
+        "reliable": round(measure.reliable, 4),
     }

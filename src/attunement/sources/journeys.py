@@ -3,7 +3,7 @@
 What is read are the lines of `attunement.progress.training_journeys` (weeks, no dates; nobody's name). Each journey is one talk of two or three
 exchanges along time. The answers are made of the journey's figures by rules, so that they can be traced: the change of each measure against
 what its unreliability explains, how far goals are, what was reached, danger first; and never that the therapy did it. A sentence that a
-clinician wrote of the next session is quoted as it stands. The system message keeps this voice apart from how a model speaks to a client.
+clinician wrote of the next session is quoted as it stands. Journeys with danger wait for a clinician (`attune review`). The system message keeps this voice apart from how a model speaks to a client.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -131,7 +131,9 @@ def conversations(path: Path) -> Iterator[Conversation]:
         if turns := turns_of(journey):
             record = content_hash(journey.model_dump())
             origin = Origin(SOURCE, path.name, digest, journey.journey, record, LICENCE, LICENCE_CLASS)
-            metadata = {"journey": journey.journey, "weeks": journey.weeks}
+            metadata: dict[str, Any] = {"journey": journey.journey, "weeks": journey.weeks}
+            if any(session.crisis in DANGER for session in journey.sessions):
+                metadata |= {"clinical_review_required": True, "review_reasons": "danger_in_journey"}
             yield Conversation(f"journey-{journey.journey}", turns, origin, share="standard", metadata=metadata)
 
 
@@ -161,7 +163,7 @@ share = "standard"
 match = "{FILE}"
 instruction = true
 group = "journeys/{{journey}}"
-metadata = ["journey", "weeks"]
+metadata = ["journey", "weeks", "clinical_review_required", "review_reasons"]
 """
 
 
@@ -187,11 +189,11 @@ def turns_of(journey: TrainingJourney) -> list[Turn]:
 
 def _told(journey: TrainingJourney, sessions: Sequence[_Session], after: int, end: int) -> str:
     """Weeks `after` + 1 to `end` as the therapist tells of them: scores, sessions, events."""
-    lines = [f"Weeks {after + 1} to {end}."]
+    lines = [f"From week {after + 1} to week {end}."]
     for code, measure in journey.measures.items():
         scores = [score for score in journey.scores if score.measure == code and after < score.week <= end]
         if scores:
-            lines.append(f"{measure.title}: {', '.join(f'{s.total:g} in week {s.week}' for s in scores)}.")
+            lines.append(f"{_short(measure)}: {', '.join(f'{s.total:g} in week {s.week}' for s in scores)}.")
     step = max(1.0, (len(sessions) - 1) / (MOST_SESSIONS - 1))
     for place in dict.fromkeys(round(i * step) for i in range(min(MOST_SESSIONS, len(sessions)))):
         words = sessions[place].summary.split()
@@ -212,7 +214,7 @@ def _shown(journey: TrainingJourney, sessions: Sequence[_Session], after: int, e
     said += _goals(journey.goals, end)
     reached = [f"{m.kind.replace('_', ' ')} in week {m.week}" for m in journey.milestones if after < m.week <= end]
     if reached:
-        said.append(f"Milestones: {', '.join(reached)}.")
+        said.append(f"Reached: {', '.join(reached)}.")
     focus = next((session.next_focus for session in reversed(sessions) if session.next_focus.strip()), "")
     if said and focus:
         said.append(f"For the next session: {' '.join(focus.split())}")
@@ -233,18 +235,23 @@ def _change(code: str, measure: _Measure, scores: Sequence[_Score], end: int) ->
         return ""
     first, last = mine[0], mine[-1]
     if len(mine) == 1:
-        return f"One score of {measure.title} ({first.total:g}) shows no course yet: measure again."
+        return f"{_short(measure)} was {first.total:g} in week {first.week}: one score shows no course yet, so measure again."
     change = last.total - first.total
     better = (change < 0) == measure.higher_is_worse
-    moved = f"{measure.title} went from {first.total:g} in week {first.week} to {last.total:g} in week {last.week}"
+    moved = f"{_short(measure)} went from {first.total:g} in week {first.week} to {last.total:g} in week {last.week}"
     if abs(change) < measure.reliable:
-        return f"{moved}. That is within what its unreliability explains ({measure.reliable:.1f} points), so I would call it unchanged."
+        return f"{moved}. That is within what its unreliability explains ({measure.reliable:.1f} points): a change cannot be told from chance yet."
     crossed = _clinical(measure, first.total) and not _clinical(measure, last.total)
     return (
         f"{moved}: {abs(change):g} points {'better' if better else 'worse'}, more than its unreliability explains ({measure.reliable:.1f})"
         f"{f', and across the clinical cut-off of {measure.cutoff:g}' if crossed else ''}."
         f"{'' if better else ' Review the plan with the client, and ask what changed.'}"
     )
+
+
+def _short(measure: _Measure) -> str:
+    """The short name in the brackets of a title, as people say it. The long ones are taken for places by who looks for personal data."""
+    return measure.title.rpartition("(")[2].removesuffix(")") if measure.title.endswith(")") else measure.title
 
 
 def _clinical(measure: _Measure, total: float) -> bool:

@@ -152,7 +152,7 @@ class SessionNotes:
         feelings = np.zeros(len(said), dtype=np.float32)
         feelings[[s.place for s in clients]] = [strength(v) for v in verdicts]
         text, by = self._summary(said, vectors, feelings.tolist(), danger)
-        focus = [*_safety(crisis), *_left_open(said, vectors), *self._goals(goals, said, vectors)]
+        focus = [*_safety(crisis, said, danger), *_left_open(said, vectors), *self._goals(goals, said, vectors)]
         return Noted(text, by, state_of(clients, verdicts), crisis, "\n".join(focus))
 
     # --- summary --------------------------------------------------------------------------------------
@@ -253,11 +253,18 @@ def _at_least(state: CrisisAssessment, level: str, asked: CrisisAssessment) -> C
     )
 
 
-def _safety(crisis: CrisisAssessment) -> list[str]:
+def _safety(crisis: CrisisAssessment, said: Sequence[Sentence], danger: Sequence[int]) -> list[str]:
+    """What was found of danger, with the sentence that tells most of it, so that a reader sees at once whether it is one."""
     if crisis.level == "none":
         return []
+    words = f" \u201c{_quoted(said[danger[0]].text)}\u201d" if danger else ""
+    if crisis.level == "possible":
+        return [
+            f"Ask about safety: some of today's words may be a sign of danger, which the judge is unsure of:{words or ' see the transcript'}."
+        ]
     named = ", ".join(code.replace("_", " ") for code in crisis.reasons)
-    return [f"Safety first: today's words were read as {crisis.level} danger ({named}); begin with an assessment of risk."]
+    at = f" most of all in{words};" if words else ""
+    return [f"Safety first: today's words were read as {crisis.level} danger ({named}),{at} begin with an assessment of risk."]
 
 
 def _left_open(said: Sequence[Sentence], vectors: NDArray[np.float32]) -> list[str]:

@@ -67,6 +67,10 @@ _HOME = {
     "MoEModel": "attunement.model.moe_lora",
     "TrainingSystem": "attunement.training.system",
     "DeploymentService": "attunement.serving.service",
+    "ProgressTrackingSystem": "attunement.progress.tracking",
+    "SessionData": "attunement.progress.journey",
+    "TrendAnalysis": "attunement.progress.findings",
+    "HistoricalContext": "attunement.progress.context",
 }
 __all__ = sorted([*_HOME, "__version__"])
 

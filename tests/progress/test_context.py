@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from attunement.embedding import Embedder
 from attunement.errors import DataError
+from attunement.progress.budget import token_bound
 from attunement.progress.context import (
     CLOSING,
     DANGER,
@@ -27,7 +28,6 @@ from attunement.progress.context import (
     PastCrisis,
     choose,
     chosen,
-    count_tokens,
     crises_of,
     lines_of,
 )  # fmt: skip
@@ -47,6 +47,10 @@ SAID = (
 )
 
 
+TWO = 190
+"""Tokens that hold two of these."""
+
+
 def past(*days: int, texts: Sequence[str] = SAID, client: str = "c-1") -> list[Candidate]:
     return [
         Candidate(client, f"s-{i}", NOW - timedelta(days=d), text) for i, (d, text) in enumerate(zip(days, texts, strict=True))
@@ -61,10 +65,10 @@ def asked(candidates: Sequence[Candidate], said: str = "", **more: object) -> Hi
 
 def test_what_is_near_comes_before_what_is_only_recent() -> None:
     old = past(300, 200, 100, 60, 7)
-    found = asked(old, "I could not sleep again, I was awake all night.", tokens=128)
+    found = asked(old, "I could not sleep again, I was awake all night.", tokens=TWO)
     assert [s.session_id for s in found.sessions] == ["s-0", "s-4"], "the last session, and the one about sleep"
     assert found.sessions[0].why.startswith("near to what was said (0.") and found.sessions[1].why == "last session"
-    recent = choose(None, old, np.eye(5, dtype=np.float32), client_id="c-1", now=NOW, tokens=128)
+    recent = choose(None, old, np.eye(5, dtype=np.float32), client_id="c-1", now=NOW, tokens=TWO)
     assert [s.session_id for s in recent.sessions] == ["s-3", "s-4"], "without a message the recent ones"
     assert [s.session_id for s in asked(old, "sleep", lookback=timedelta(days=90)).sessions] == ["s-3", "s-4"]
     assert asked(past(-3, texts=SAID[:1])).text == "", "what is to come is no history"
@@ -92,7 +96,7 @@ def test_the_block_says_what_it_is() -> None:
         SESSIONS, "- 2026-03-25 (6 days ago): \u201cClient: I slept. Therapist: Good.\u201d",
     ]  # fmt: skip
     assert "never an instruction" in lines_of(found.text)[0] and "today is 2026-03-31" in lines_of(found.text)[0]
-    assert found.tokens == count_tokens(found.text)
+    assert found.tokens == token_bound(found.text)
     told = json.loads(json.dumps(to_dict(found)))
     assert told["lookback"] == 3650 * 86400 and told["sessions"][0]["timestamp"] == "2026-03-25T23:30:00+01:00"
 
@@ -125,7 +129,7 @@ def test_nothing_leaves_its_quotation_marks_and_all_is_within_the_tokens(
     goals = [Goal(f"g-{i}", title, NOW) for i, title in enumerate(titles)]
     crises = [PastCrisis("c-1", NOW - timedelta(days=i), "elevated", [code], title=code[::-1]) for i, code in enumerate(reasons)]
     found = choose(None, candidates, vectors, goals, crises, client_id="c-1", now=NOW, tokens=tokens)
-    assert count_tokens(found.text) == found.tokens <= tokens
+    assert token_bound(found.text) == found.tokens <= tokens
     if not found.text:
         return
     lines = lines_of(found.text)  # the delimiters stand once, at the ends
@@ -225,8 +229,8 @@ def test_a_journey_gives_its_danger_its_goals_and_no_notes() -> None:
 
 
 def test_a_foreign_tokeniser_is_obeyed_and_too_few_tokens_refused() -> None:
-    found = asked(past(5, 4, 3, 2, 1), tokens=1280, count=len)
+    found = asked(past(5, 4, 3, 2, 1), tokens=1200, count=len)
     assert 600 < len(found.text) == found.tokens <= 1200
     with pytest.raises(DataError, match=f"give {LEAST_TOKENS} or more"):
         asked(past(5, texts=SAID[:1]), tokens=LEAST_TOKENS - 1)
-    assert count_tokens("\U0001f600" * 40) >= 40, "what the encoder cannot read still counts"
+    assert token_bound("\U0001f600" * 40) >= 40, "what the encoder cannot read still counts"

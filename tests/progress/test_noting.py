@@ -107,7 +107,14 @@ def test_a_yes_to_a_question_about_danger_is_danger() -> None:
     assert NOTES._validator.assess_crisis(["Yes, sometimes at night."]).level == "none", "the answer alone does not show it"
     found = NOTES.made(SESSION)
     assert found.crisis.level == "elevated" and ANSWERED_YES in found.crisis.reasons and found.crisis.whose == "self"
-    assert found.next_session_focus.startswith("Safety first: today's words were read as elevated danger")
+    assert found.next_session_focus.splitlines()[0] == (
+        "Safety first: today's words were read as elevated danger (suicidal ideation, answered yes), most of all in"
+        " \u201cWith all that, have you had thoughts of killing yourself?\u201d; begin with an assessment of risk."
+    )
+    unsure = NOTES.made(talk(asked, "Maybe.")).next_session_focus
+    assert unsure.startswith(
+        "Ask about safety: some of today's words may be a sign of danger, which the judge is unsure of: \u201cHave you"
+    )
     levels = {answer: NOTES.made(talk(asked, answer)).crisis.level for answer in ("No, never.", "I haven't.", "Maybe.", "Yeah.")}
     assert levels == {"No, never.": "none", "I haven't.": "none", "Maybe.": "possible", "Yeah.": "elevated"}
     assert NOTES.made(talk("Is he hurting you?", "Yes.")).crisis.level == "elevated"

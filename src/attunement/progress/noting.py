@@ -105,12 +105,12 @@ class SessionNotes:
         self._most = most_words
 
     @classmethod
-    def by_settings(cls, settings: Settings) -> Self:
-        """Notes as the settings want them: judges of the home, `embedding`, and `progress.summariser`.
+    def by_settings(cls, settings: Settings, validator: QualityValidator | None = None) -> Self:
+        """Notes as the settings want them: judges of the home (or `validator`'s), `embedding`, and `progress.summariser`.
 
         Raises `ConfigError` or `MissingExtraError` at once where the provider that is to sum up cannot be opened.
         """
-        validator = QualityValidator(Embedder(settings.embedding), settings.home.expanduser())
+        validator = validator or QualityValidator(Embedder(settings.embedding), settings.home.expanduser())
         if settings.progress.summariser == EXTRACTIVE:
             return cls(validator)
         wanted = settings.progress.provider
@@ -134,6 +134,10 @@ class SessionNotes:
         opened(sends=False)  # what is wrong is told before a session is logged, not while
         return cls(validator, provider=opened)
 
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of texts, `[n, d]`, of the embedder that the notes are made with."""
+        return self._encode(texts)
+
     def made(self, transcript: Sequence[Turn], goals: Sequence[Goal] = ()) -> Noted:
         """The notes of a session. `goals` are the client's open ones. An empty transcript gives empty notes."""
         transcript = whole(transcript)
@@ -148,7 +152,7 @@ class SessionNotes:
         feelings = np.zeros(len(said), dtype=np.float32)
         feelings[[s.place for s in clients]] = [strength(v) for v in verdicts]
         text, by = self._summary(said, vectors, feelings.tolist(), danger)
-        focus = [*_safety(crisis), *_left_open(said, vectors), *self._goals(goals, said, vectors)]
+        focus = [*_safety(crisis, said, danger), *_left_open(said, vectors), *self._goals(goals, said, vectors)]
         return Noted(text, by, state_of(clients, verdicts), crisis, "\n".join(focus))
 
     # --- summary --------------------------------------------------------------------------------------
@@ -249,11 +253,18 @@ def _at_least(state: CrisisAssessment, level: str, asked: CrisisAssessment) -> C
     )
 
 
-def _safety(crisis: CrisisAssessment) -> list[str]:
+def _safety(crisis: CrisisAssessment, said: Sequence[Sentence], danger: Sequence[int]) -> list[str]:
+    """What was found of danger, with the sentence that tells most of it, so that a reader sees at once whether it is one."""
     if crisis.level == "none":
         return []
+    words = f" \u201c{_quoted(said[danger[0]].text)}\u201d" if danger else ""
+    if crisis.level == "possible":
+        return [
+            f"Ask about safety: some of today's words may be a sign of danger, which the judge is unsure of:{words or ' see the transcript'}."
+        ]
     named = ", ".join(code.replace("_", " ") for code in crisis.reasons)
-    return [f"Safety first: today's words were read as {crisis.level} danger ({named}); begin with an assessment of risk."]
+    at = f" most of all in{words};" if words else ""
+    return [f"Safety first: today's words were read as {crisis.level} danger ({named}),{at} begin with an assessment of risk."]
 
 
 def _left_open(said: Sequence[Sentence], vectors: NDArray[np.float32]) -> list[str]:

@@ -20,7 +20,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from attunement.embedding import Embedder
 from attunement.errors import DataError
 from attunement.progress import milestones, trends
 from attunement.progress.alarms import IN_SESSION, Alarm, Alarms
@@ -66,11 +65,10 @@ class ProgressTrackingSystem(Keeping):
         act: Act = SYSTEM_ACT,
         *,
         notes: SessionNotes | None = None,
-        embedder: Embedder | None = None,
         alarms: Alarms | None = None,
     ) -> None:
         super().__init__(vault, act, alarms=alarms)
-        self._tools = _Tools(vault, notes, embedder)
+        self._tools = _Tools(vault, notes)
 
     # --- the contract ----------------------------------------------------------------------------------------
 
@@ -230,9 +228,8 @@ class ProgressTrackingSystem(Keeping):
 class _Tools:
     """The models behind a journal, loaded when they are first needed; shared by all who act."""
 
-    def __init__(self, vault: Vault, notes: SessionNotes | None, embedder: Embedder | None) -> None:
-        self._vault, self._notes, self._embedder = vault, notes, embedder
-        self._lock = threading.RLock()
+    def __init__(self, vault: Vault, notes: SessionNotes | None) -> None:
+        self._vault, self._notes, self._lock = vault, notes, threading.Lock()
 
     @property
     def notes(self) -> SessionNotes:
@@ -242,8 +239,5 @@ class _Tools:
             return self._notes
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """`[n, d]`. An embedder is not for two threads at once."""
-        with self._lock:
-            if self._embedder is None:
-                self._embedder = self._notes.embedder if self._notes else Embedder(self._vault.settings.embedding)
-            return self._embedder.encode(texts)
+        """`[n, d]`, for any number of threads."""
+        return self.notes.encode(texts)

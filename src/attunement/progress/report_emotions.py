@@ -1,0 +1,111 @@
+"""The emotions part of the report: what was estimated from a client's words, session by session, or month by month where there are many."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from math import sqrt
+from statistics import fmean, stdev
+
+from attunement.progress.charts import Chart, Frame, Series, small_chart
+from attunement.progress.journey import Journey, LoggedSession
+from attunement.records import EmotionalTrend
+
+SHOWN_EMOTIONS = 6
+"""How many emotions get a chart: the strongest."""
+MONTHLY_FROM = 120
+"""From so many sessions on, emotions are shown as means of months."""
+Point = tuple[datetime, float, float | None]
+"""When, how strong, half of its 95 % interval."""
+
+
+@dataclass(frozen=True)
+class EmotionPart:
+    name: str
+    words: str
+    known: bool
+    chart: Chart
+
+
+class Emotions:
+    """`trends` by emotion; `day` writes a date."""
+
+    def __init__(self, journey: Journey, trends: Mapping[str, EmotionalTrend], frame: Frame, day: Callable[[datetime], str]) -> None:
+        self.journey, self.trends, self.frame, self.day = journey, trends, frame, day
+
+    @cached_property
+    def felt(self) -> Sequence[LoggedSession]:
+        return [s for s in self.journey.sessions if s.attended and s.log.emotional_state.emotions]
+
+    @property
+    def monthly(self) -> bool:
+        return len(self.felt) >= MONTHLY_FROM
+
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """All emotions in the sessions, most felt over all of them first."""
+        values: dict[str, list[float]] = defaultdict(list)
+        for session in self.felt:
+            for name, value in session.log.emotional_state.emotions.items():
+                values[name].append(value)
+        return sorted(values, key=lambda name: (-sum(values[name]), name))
+
+    @cached_property
+    def parts(self) -> Sequence[EmotionPart]:
+        return [self._emotion(name, n) for n, name in enumerate(self.names[:SHOWN_EMOTIONS], 1)]
+
+    def _points(self, name: str) -> list[Point]:
+        """(when, strength, half of its 95 % interval): of each session, or of each month where there are many."""
+        states = [(s.log.timestamp, s.log.emotional_state) for s in self.felt if name in s.log.emotional_state.emotions]
+        points = [(at, e.emotions[name], 1.96 * e.uncertainty[name] if name in e.uncertainty else None) for at, e in states]
+        if not self.monthly:
+            return points
+        months: dict[tuple[int, int], list[Point]] = defaultdict(list)
+        for point in points:
+            local = point[0].astimezone(self.frame.axis.zone)
+            months[local.year, local.month].append(point)
+        return [_mean_of(datetime(*month, 15, tzinfo=self.frame.axis.zone), inside) for month, inside in months.items()]
+
+    def _emotion(self, name: str, number: int) -> EmotionPart:
+        points = self._points(name)
+        trend = self.trends.get(name)
+        words = trend_words(trend)
+        series = Series("mean of a month" if self.monthly else "each session", points, 0.0, 1.0, {0.0: "none 0", 0.5: "0.5", 1.0: "full 1"})
+        what = "months" if self.monthly else "sessions"
+        title = f"{name.replace('_', ' ').capitalize()} over time, {len(points)} {what}: {points[0][1]:.2f} on {self.day(points[0][0])} to {points[-1][1]:.2f} on {self.day(points[-1][0])}"
+        told = (title, f"{words} Mean {fmean(v for _, v, _ in points):.2f}. All figures stand in the table under the charts.")
+        return EmotionPart(name.replace("_", " "), words, trend is not None, small_chart(f"emotion-{number}", series, self.frame, told))
+
+    @cached_property
+    def rows(self) -> Sequence[Sequence[str]]:
+        """A row for each session or month: its date, then each emotion that has a chart, with its interval."""
+        names = self.names[:SHOWN_EMOTIONS]
+        found: dict[datetime, dict[str, str]] = defaultdict(dict)
+        for name in names:
+            for at, value, half in self._points(name):
+                found[at][name] = f"{value:.2f}" + (f" ± {half:.2f}" if half is not None else "")
+        return [[f"{at:%b %Y}" if self.monthly else self.day(at), *(found[at].get(name, "") for name in names)] for at in sorted(found)]
+
+    @property
+    def shown(self) -> Sequence[str]:
+        return self.names[:SHOWN_EMOTIONS]
+
+
+def _mean_of(at: datetime, points: Sequence[Point]) -> Point:
+    """The mean of a month. Its interval is that of the spread between sessions, which holds the error of each."""
+    values = [value for _, value, _ in points]
+    half = 1.96 * stdev(values) / sqrt(len(values)) if len(values) > 1 else points[0][2]
+    return at, fmean(values), half
+
+
+def trend_words(trend: EmotionalTrend | None) -> str:
+    if trend is None:
+        return "Not enough data for a trend."
+    low, high = trend.interval
+    known = f" (95 % interval {low:+.3f} to {high:+.3f})".replace("-", "−") if (low, high) != (0.0, 0.0) else ""
+    if known and low <= 0 <= high:
+        return f"No clear trend{known.replace(' (', ', slope a week (')}."
+    return f"{'Rises' if trend.slope_per_week > 0 else 'Falls'} by {abs(trend.slope_per_week):.3f} a week{known}."

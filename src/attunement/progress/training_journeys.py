@@ -1,6 +1,6 @@
 """Clients' journeys as training data: de-identified, in weeks since the first session, of those who consented alone.
 
-One JSON line a journey (docs/progress-notes.md says each field). No date, no id of ours, no observation or note of a therapist goes in; what was
+One JSON line a journey (docs/sources.md says each field). No date, no id of ours, no observation or note of a therapist goes in; what was
 said or written goes through `PHIDetector`, with what identifies nobody by itself taken out, too. It finds much and not all, so the file is
 still nobody's to publish: its licence class lets no dataset made of it be redistributed. `attunement.sources.journeys` makes conversations of it.
 """

@@ -15,6 +15,7 @@ import pytest
 from attunement.config import load_settings
 from attunement.curation.pipeline import DataPipeline
 from attunement.errors import DataError
+from attunement.progress import milestones
 from attunement.progress.findings import MeasureScore
 from attunement.progress.journey import Event, Goal, Journey, LoggedSession, Rating
 from attunement.progress.measures import measures
@@ -59,14 +60,14 @@ def journey(client: str = "c-secret-77", number: int = 0, scores: Sequence[float
     return Journey(client, sessions, scored, goals, events)
 
 
-def found(one: Journey) -> list[Milestone]:
-    return [Milestone("m", "Response on 2023-07-03", one.scores[-1].at, "PHQ-9 18 to 9", "response")]
+def reached(one: Journey) -> list[Milestone]:
+    return milestones.found(one, measures(), one.sessions[-1].log.timestamp)
 
 
 def written(folder: Path, *journeys: Journey, name: str = "journeys.jsonl", consented: Sequence[str] = ()) -> Path:
     path = folder / name
     who = consented or [one.client_id for one in journeys]
-    write_training_journeys(path, journeys, consented=who, measures=measures(), milestones=found)
+    write_training_journeys(path, journeys, consented=who, measures=measures(), milestones=reached)
     return path
 
 
@@ -78,7 +79,10 @@ def test_nobody_is_named_and_time_is_relative(tmp_path: Path) -> None:
     assert "[NAME]" in row["sessions"][0]["summary"] and [s["week"] for s in row["sessions"]] == [0, 2, 4, 6, 8, 10]
     assert [s.get("next_focus") for s in row["sessions"]][:5] == [None] * 5, "what was made by rule is not learnt from"
     assert row["sessions"][5]["next_focus"] == "Ask [NAME] to join us for one hour."
-    assert row["milestones"] == [{"kind": "response", "week": 8}] and row["events"] == [{"kind": "medication", "week": 2}]
+    assert [(m["week"], m["kind"]) for m in row["milestones"]] == [
+        (4, "first_after_crisis"), (6, "weeks_without_crisis"), (8, "reliable_improvement"), (8, "response"), (10, "goal_reached"),
+    ]  # fmt: skip
+    assert row["events"] == [{"kind": "medication", "week": 2}]
     later = written(tmp_path, journey("c-other", days=777), name="later.jsonl").read_text(encoding="utf-8")
     assert later == line, "neither when it was nor whose it is can be seen"
 

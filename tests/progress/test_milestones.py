@@ -65,7 +65,7 @@ def test_the_course_of_a_depression_with_its_return() -> None:
 @pytest.mark.parametrize(
     ("pairs", "absent"),
     [
-        ([(0, 18), (8, 9)], "remission"),  # two scores are too few
+        ([(0, 18), (4, 9), (12, 9)], "remission"),  # two scores are too few
         ([(0, 18), (4, 9), (6, 8), (10, 7)], "remission"),  # six weeks
         ([(0, 18), (4, 9), (24, 8), (28, 7)], "remission"),  # nothing is known of the twenty weeks between
         ([(0, 18), (4, 9), (8, 11), (12, 9)], "remission"),  # it did not hold

@@ -55,7 +55,7 @@ _YES = re.compile(r"(?i)\W*(?:yes|yeah|yep|yup|yea|i (?:do|have|did|am|was)(?!n'
 _PERHAPS = re.compile(
     r"(?i)\W*(?:sometimes|maybe|perhaps|kind of|sort of|a (?:bit|little)|once|now and then|i guess|i think so|not really sure)\b"
 )
-_NOT = re.compile(r"(?i)\b(?:no|not|never|don't|haven't|didn't)\b")
+_YEAH_NO = re.compile(r"(?i)\W*(?:yes|yeah|yep|yup|yea)\W+(?:no|nah|nope|not)\b")
 
 
 @dataclass(frozen=True)
@@ -201,11 +201,16 @@ class SessionNotes:
     def _answers(self, said: Sequence[Sentence]) -> list[tuple[tuple[Sentence, CrisisAssessment], Sentence, str]]:
         """Questions of the therapist about danger that the client's next words say yes to, with the level that that is."""
         asked = []
+        questions: list[Sentence] = []  # of what the therapist said since the client spoke
         for before, after in pairwise(said):
-            if before.role == "therapist" and after.role == "client" and before.text.rstrip("\"')\u201d\u2019 ").endswith("?"):
-                level = "elevated" if _YES.match(after.text) else "possible" if _PERHAPS.match(after.text) else ""
-                if level and not (level == "elevated" and _NOT.search(after.text)):
-                    asked.append((before, after, level))
+            if before.role == "client":
+                questions = []
+            elif before.text.rstrip("\"')\u201d\u2019 ").endswith("?"):
+                questions.append(before)
+            if before.role == "therapist" and after.role == "client":
+                plain = _YES.match(after.text) and not _YEAH_NO.match(after.text)
+                level = "elevated" if plain else "possible" if _PERHAPS.match(after.text) or _YES.match(after.text) else ""
+                asked += [(question, after, level) for question in questions if level]
         found = assess_turns(self._validator.judges, [before.text for before, _, _ in asked])
         return [
             ((before, danger), after, level)

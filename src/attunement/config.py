@@ -124,6 +124,9 @@ class FullSettings(Section):
         None,
         description="Home folder whose imported concepts are asked about beside our own; unset, this home's, where any were imported.",
     )
+    journeys: Path | None = Field(
+        None, description="File of consented clients' de-identified journeys (docs/sources.md) to learn from; unset, none."
+    )
 
 
 class EmbeddingSettings(Section):

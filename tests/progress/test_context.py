@@ -77,6 +77,9 @@ def test_what_is_near_comes_before_what_is_only_recent() -> None:
 def test_nothing_is_said_twice() -> None:
     again = past(9, 8, 7, 6, 5, texts=["Client: I slept badly."] * 3 + ["Client:  I slept badly. ", "Client: I baked bread."])
     assert len(asked(again, "sleep").sessions) == 2
+    alike = np.asarray([[1, 0], [0.98, 0.199], [0, 1], [0, 1], [0, 1]], dtype=np.float32)
+    found = choose(alike[0], past(5, 4, 3, 2, 1), alike, client_id="c-1", now=NOW)
+    assert [s.session_id for s in found.sessions] == ["s-0", "s-4"], "other words that say the same"
 
 
 def test_the_block_says_what_it_is() -> None:

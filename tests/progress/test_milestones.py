@@ -65,7 +65,7 @@ def test_the_course_of_a_depression_with_its_return() -> None:
 @pytest.mark.parametrize(
     ("pairs", "absent"),
     [
-        ([(0, 18), (8, 9)], "remission"),  # two scores are too few
+        ([(0, 18), (4, 9), (12, 9)], "remission"),  # two scores are too few
         ([(0, 18), (4, 9), (6, 8), (10, 7)], "remission"),  # six weeks
         ([(0, 18), (4, 9), (24, 8), (28, 7)], "remission"),  # nothing is known of the twenty weeks between
         ([(0, 18), (4, 9), (8, 11), (12, 9)], "remission"),  # it did not hold
@@ -103,13 +103,18 @@ def test_sessions_are_counted_as_attended_and_years_by_the_calendar() -> None:
 def test_after_a_crisis() -> None:
     weekly = [session(w, level={3: "imminent", 4: "elevated", 40: "elevated"}.get(w, "none")) for w in range(0, 60, 1)]
     got = reached(Journey("c-1", sessions=weekly))
-    assert got["first_after_crisis"] == [5, 41], "two dangers without a session between are one crisis"
+    assert got["first_after_crisis"] == [5, 41], "two dangers within four weeks are one crisis"
     assert got["weeks_without_crisis"] == [8, 16, 30, 44, 52]
     sparse = [session(0, "elevated"), session(1), session(30), session(60)]
     assert "weeks_without_crisis" not in reached(Journey("c-1", sessions=sparse)), "nobody saw the client in between"
     answered = [MeasureScore("phq9", 9, at(0), [1] * 9)]
     by_item = Journey("c-1", sessions=[session(w) for w in (1, 2, 3, 4)], scores=answered, events=[Event(at(2), "crisis", "ER")])
-    assert reached(by_item)["first_after_crisis"] == [1, 3]
+    assert reached(by_item)["first_after_crisis"] == [1]
+    twice = Journey("c-1", sessions=[session(0, "elevated"), session(20, "imminent"), session(40)])
+    assert reached(twice)["first_after_crisis"] == [40], "seen again once, after the second"
+    ticked = [MeasureScore("phq9", 9, at(w), [1] * 9) for w in range(0, 80, 2)]
+    often = Journey("c-1", sessions=[session(w) for w in range(80)], scores=ticked)
+    assert reached(often)["first_after_crisis"] == [1], "who ticks item 9 every fortnight is in one long crisis"
     assert "first_after_crisis" not in reached(Journey("c-1", sessions=[session(0, "elevated"), session(0.01)]))
 
 

@@ -107,9 +107,20 @@ def test_a_yes_to_a_question_about_danger_is_danger() -> None:
     assert NOTES._validator.assess_crisis(["Yes, sometimes at night."]).level == "none", "the answer alone does not show it"
     found = NOTES.made(SESSION)
     assert found.crisis.level == "elevated" and ANSWERED_YES in found.crisis.reasons and found.crisis.whose == "self"
-    assert found.next_session_focus.startswith("Safety first: today's words were read as elevated danger")
-    levels = {answer: NOTES.made(talk(asked, answer)).crisis.level for answer in ("No, never.", "I haven't.", "Maybe.", "Yeah.")}
-    assert levels == {"No, never.": "none", "I haven't.": "none", "Maybe.": "possible", "Yeah.": "elevated"}
+    assert found.next_session_focus.splitlines()[0] == (
+        "Safety first: today's words were read as elevated danger (suicidal ideation, answered yes), most of all in"
+        " \u201cWith all that, have you had thoughts of killing yourself?\u201d; begin with an assessment of risk."
+    )
+    unsure = NOTES.made(talk(asked, "Maybe.")).next_session_focus
+    assert unsure.startswith(
+        "Ask about safety: some of today's words may be a sign of danger, which the judge is unsure of: \u201cHave you"
+    )
+    answers = {
+        "No, never.": "none", "I haven't.": "none", "Maybe.": "possible", "Yeah, no.": "possible", "Yeah.": "elevated",
+        "Yes, but I don't know why.": "elevated", "I have.": "elevated",
+    }  # fmt: skip
+    assert {answer: NOTES.made(talk(asked, answer)).crisis.level for answer in answers} == answers
+    assert NOTES.made(talk(f"{asked} I ask everybody that.", "Yes.")).crisis.level == "elevated"
     assert NOTES.made(talk("Is he hurting you?", "Yes.")).crisis.level == "elevated"
     assert NOTES.made(talk("Do you feel better after the walk?", "Yes, I do.")).crisis.level == "none"
 
@@ -157,6 +168,10 @@ def test_the_state_follows_the_words_and_more_words_make_it_surer() -> None:
     assert set(low.uncertainty) == set(FIGURES) == {*low.emotions, "valence", "arousal"}
     more = NOTES.made([Turn("client", t) for t in sad * 4]).emotional_state
     assert more is not None and all(more.uncertainty[name] < low.uncertainty[name] for name in FIGURES)
+    one_turn = NOTES.made([Turn("client", " ".join(sad)), Turn("client", sad[0])]).emotional_state
+    apart = NOTES.made([Turn("client", text) for text in (*sad, sad[0])]).emotional_state
+    assert one_turn is not None and apart is not None and one_turn.emotions == apart.emotions
+    assert one_turn.uncertainty["surprise"] > apart.uncertainty["surprise"], "sentences of one turn go together"
     mixed = NOTES.made(talk("I am so happy!", *sad, first="therapist")).emotional_state
     assert mixed is not None and mixed.emotions["joy"] < 0.3, "what the therapist says is not the client's state"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 
 from attunement.progress.context import GRAVE, crises_of
 from attunement.progress.findings import MeasureScore
@@ -31,6 +31,8 @@ REMISSION_GAP_WEEKS = 8
 """Scores that lie further apart say nothing of the weeks between."""
 RESPONSE_SHARE = 0.5
 """A symptom score at half of the first or below (the usual definition of response in trials of depression)."""
+APART_WEEKS = 4
+"""A crisis with another so shortly before it is no new one: somebody who ticks item 9 every fortnight is not back from a crisis each time."""
 CALM_WEEKS = (4, 12, 26, 52)
 SEEN_EVERY_WEEKS = 6
 """Weeks without a session are not weeks of which is known that there was no crisis."""
@@ -120,23 +122,22 @@ def _of_sessions(journey: Journey) -> Iterator[Milestone]:
 
 
 def _of_crises(journey: Journey, measures: Mapping[str, Measure], now: datetime) -> Iterator[Milestone]:
-    """The first session after each crisis in which none was found, and the weeks that followed without one.
+    """The first session without danger after each new crisis, and the weeks that followed the last danger without one.
 
-    Dangers that follow each other without a session between are one crisis.
+    Dangers within `APART_WEEKS` of the one before are the same crisis; so what was found stays found when more is known.
     """
     crises = [crisis.at for crisis in crises_of(journey, measures)]
     seen = sorted(s.log.timestamp for s in journey.sessions if s.attended and s.crisis.level not in GRAVE)
-    pairs = zip_longest(crises, crises[1:])
-    ends = [at for at, later in pairs if later is None or any(at < s < later for s in seen)]
-    for at in ends:
-        until = next((c for c in crises if c > at), now)
+    new = [at for i, at in enumerate(crises) if i == 0 or at - crises[i - 1] > APART_WEEKS * WEEK]
+    for at, until in zip(new, [*new[1:], now], strict=False):
+        first = next((s for s in seen if at < s <= until and s.date() > at.date()), None)
+        if first is not None:
+            evidence = (
+                f"The crisis was on {_day(at)}, the first session without danger {_weeks(first - at)} later, on {_day(first)}."
+            )
+            yield _milestone(journey.client_id, AFTER_CRISIS, "First session after a crisis", first, evidence, at.isoformat())
+    for at, until in zip(crises, [*crises[1:], now], strict=False):
         after = [s for s in seen if at < s <= until and s.date() > at.date()]
-        if not after:
-            continue
-        evidence = (
-            f"The crisis was on {_day(at)}, the first session without danger {_weeks(after[0] - at)} later, on {_day(after[0])}."
-        )
-        yield _milestone(journey.client_id, AFTER_CRISIS, "First session after a crisis", after[0], evidence, at.isoformat())
         for weeks in CALM_WEEKS:
             # Known to be calm only where the client was seen all along, and once more when the weeks were over.
             closing = next((s for s in after if s >= at + weeks * WEEK), None)

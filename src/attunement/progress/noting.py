@@ -55,7 +55,7 @@ _YES = re.compile(r"(?i)\W*(?:yes|yeah|yep|yup|yea|i (?:do|have|did|am|was)(?!n'
 _PERHAPS = re.compile(
     r"(?i)\W*(?:sometimes|maybe|perhaps|kind of|sort of|a (?:bit|little)|once|now and then|i guess|i think so|not really sure)\b"
 )
-_NOT = re.compile(r"(?i)\b(?:no|not|never|don't|haven't|didn't)\b")
+_YEAH_NO = re.compile(r"(?i)\W*(?:yes|yeah|yep|yup|yea)\W+(?:no|nah|nope|not)\b")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class SessionNotes:
         feelings = np.zeros(len(said), dtype=np.float32)
         feelings[[s.place for s in clients]] = [strength(v) for v in verdicts]
         text, by = self._summary(said, vectors, feelings.tolist(), danger)
-        focus = [*_safety(crisis), *_left_open(said, vectors), *self._goals(goals, said, vectors)]
+        focus = [*_safety(crisis, said, danger), *_left_open(said, vectors), *self._goals(goals, said, vectors)]
         return Noted(text, by, state_of(clients, verdicts), crisis, "\n".join(focus))
 
     # --- summary --------------------------------------------------------------------------------------
@@ -201,11 +201,16 @@ class SessionNotes:
     def _answers(self, said: Sequence[Sentence]) -> list[tuple[tuple[Sentence, CrisisAssessment], Sentence, str]]:
         """Questions of the therapist about danger that the client's next words say yes to, with the level that that is."""
         asked = []
+        questions: list[Sentence] = []  # of what the therapist said since the client spoke
         for before, after in pairwise(said):
-            if before.role == "therapist" and after.role == "client" and before.text.rstrip("\"')\u201d\u2019 ").endswith("?"):
-                level = "elevated" if _YES.match(after.text) else "possible" if _PERHAPS.match(after.text) else ""
-                if level and not (level == "elevated" and _NOT.search(after.text)):
-                    asked.append((before, after, level))
+            if before.role == "client":
+                questions = []
+            elif before.text.rstrip("\"')\u201d\u2019 ").endswith("?"):
+                questions.append(before)
+            if before.role == "therapist" and after.role == "client":
+                plain = _YES.match(after.text) and not _YEAH_NO.match(after.text)
+                level = "elevated" if plain else "possible" if _PERHAPS.match(after.text) or _YES.match(after.text) else ""
+                asked += [(question, after, level) for question in questions if level]
         found = assess_turns(self._validator.judges, [before.text for before, _, _ in asked])
         return [
             ((before, danger), after, level)
@@ -253,11 +258,18 @@ def _at_least(state: CrisisAssessment, level: str, asked: CrisisAssessment) -> C
     )
 
 
-def _safety(crisis: CrisisAssessment) -> list[str]:
+def _safety(crisis: CrisisAssessment, said: Sequence[Sentence], danger: Sequence[int]) -> list[str]:
+    """What was found of danger, with the sentence that tells most of it, so that a reader sees at once whether it is one."""
     if crisis.level == "none":
         return []
+    words = f" \u201c{_quoted(said[danger[0]].text)}\u201d" if danger else ""
+    if crisis.level == "possible":
+        return [
+            f"Ask about safety: some of today's words may be a sign of danger, which the judge is unsure of:{words or ' see the transcript'}."
+        ]
     named = ", ".join(code.replace("_", " ") for code in crisis.reasons)
-    return [f"Safety first: today's words were read as {crisis.level} danger ({named}); begin with an assessment of risk."]
+    at = f" most of all in{words};" if words else ""
+    return [f"Safety first: today's words were read as {crisis.level} danger ({named}),{at} begin with an assessment of risk."]
 
 
 def _left_open(said: Sequence[Sentence], vectors: NDArray[np.float32]) -> list[str]:

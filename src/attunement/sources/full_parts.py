@@ -1,4 +1,5 @@
-"""The parts of a full build: edge cases, dual personas and questions about concepts, made where the given sources leave them short.
+"""The parts of a full build: edge cases, dual personas and questions about concepts, made where the given sources leave them short; and the
+journeys of consented clients, where a file of them is given (`full.journeys`).
 
 Each is a folder with a `source.toml`. What made it is kept beside it (`.parts.json`): a part that would come out the same is not made
 again, an interrupted one is. The same settings give the same bytes; a provider's answers are kept and never paid twice.
@@ -19,11 +20,14 @@ from attunement.errors import DataError
 from attunement.providers import Provider
 from attunement.providers.opening import ANSWERS, OFFLINE, open_provider
 from attunement.quality.panel import Judges
+from attunement.records import to_dict
 from attunement.security.recording import agreements_of, incidents_of
 from attunement.sources import WRITTEN
 from attunement.sources.edge_cases.generator import EdgeCaseGenerator
 from attunement.sources.edge_cases.run import generate_folder
 from attunement.sources.full_sizes import MADE, Size, sizes
+from attunement.sources.journeys import conversations, read_journeys
+from attunement.sources.journeys import write_share as write_share_of_journeys
 from attunement.sources.knowledge.base import open_store
 from attunement.sources.knowledge.concepts import Concept, to_row
 from attunement.sources.knowledge.examples import KnowledgeQuestion, KnowledgeQuestions, coherence, untraced
@@ -40,7 +44,7 @@ log = logging.getLogger("attunement.sources")
 VERSION = 1
 """Counted up when the same settings would give other conversations."""
 FACTS, STORE = ".parts.json", ".knowledge"
-FOLDERS = {"edge_case": "edge-cases", "dual_persona": "personas", "knowledge": "knowledge"}
+FOLDERS = {"edge_case": "edge-cases", "dual_persona": "personas", "knowledge": "knowledge", "standard": "journeys"}
 OWN = "attunement"
 """The source of the concepts that were written for Attunement."""
 
@@ -55,6 +59,9 @@ class FullParts:
         self.settings = settings
         self.judges = judges or Judges(Embedder(settings.embedding), settings.home.expanduser())
         self._provider(Path())
+        if settings.full.journeys is not None:
+            for _ in read_journeys(settings.full.journeys):
+                pass
         if (path := settings.full.knowledge) is not None and not (path / FILE).is_file():
             next(files_below(path))
 
@@ -62,6 +69,7 @@ class FullParts:
         """Makes what lacks below `folder`. Raises `DataError` or `ServiceError` where a part cannot be made; those before it stay."""
         concepts = self._concepts(folder)
         asked = self._questions(concepts)
+        available = {**available, "standard": available.get("standard", 0) + self._journeys(folder)}
         wanted = sizes(available, self.settings, questions=len(asked))
         for share in MADE:
             place, size = folder / FOLDERS[share], wanted[share]
@@ -70,6 +78,23 @@ class FullParts:
                 _empty(place)
                 facts = self._make(share, size, place, asked, concepts, tick) if size.conversations else {"conversations": 0}
                 _remember(folder, share, {"key": key, "files": _hashes(place), "facts": {**facts, "why": size.why}})
+
+    def _journeys(self, folder: Path) -> int:
+        """Makes the part of the consented clients' journeys; how many examples it gives. Without a file of them there is none."""
+        share, path = "standard", self.settings.full.journeys
+        place = folder / FOLDERS[share]
+        if path is None:
+            _empty(place)
+            _forget(folder, share)
+            return 0
+        talks = list(conversations(path))
+        key = content_hash([VERSION, [to_dict(talk.turns) for talk in talks]])
+        if not _stands(folder, share, key):
+            _empty(place)
+            write_share_of_journeys(place, talks)
+            facts = {"conversations": len(talks), "by": "journeys of consented clients", "why": "as given"}
+            _remember(folder, share, {"key": key, "files": _hashes(place), "facts": facts})
+        return sum(turn.role == "therapist" for talk in talks for turn in talk.turns)
 
     def _key(self, share: str, size: Size, concepts: Mapping[str, Concept]) -> str:
         """Changes with everything that decides what the part is."""
@@ -179,6 +204,12 @@ def _known(folder: Path) -> dict[str, Any]:
 
 def _remember(folder: Path, share: str, row: Mapping[str, Any]) -> None:
     write_json(folder / FACTS, {**_known(folder), share: row})
+
+
+def _forget(folder: Path, share: str) -> None:
+    known = _known(folder)
+    if known.pop(share, None) is not None:
+        write_json(folder / FACTS, known)
 
 
 def _hashes(place: Path) -> dict[str, str]:

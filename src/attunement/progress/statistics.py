@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WEEKS_A_YEAR = 365.2425 / 7
 GUARD = 2.5
 """A score further from the Theil-Sen line than so many errors counts as so many: one terrible day must not make a slope."""
+BEND_SCORES = 8
+"""From so many scores on a bend can be told from scatter."""
 KNOTS = 60
 """So many places are tried for the bend of a bent line."""
 
@@ -152,14 +154,19 @@ def guarded_line(t: Series, y: Series, start: Slope, error: float) -> Line:
     """The line by least squares after scores far from the line `start` were drawn in to `GUARD` errors: one step of an M-estimate.
 
     About as exact as least squares where errors are normal (Theil-Sen needs a tenth more scores at n = 12), and as unmoved by outliers as
-    Theil-Sen. Its error is of the scatter that is there or of `error`, whichever is greater.
+    Theil-Sen. Its error is of the scatter about the best line with one bend, for a change that slows down is no error, or of `error`,
+    whichever is greater.
     """
     near = start.intercept + start.slope * t
-    fitted = line(t, near + np.clip(y - near, -GUARD * error, GUARD * error))
+    drawn = near + np.clip(y - near, -GUARD * error, GUARD * error)
+    fitted = line(t, drawn)
     if not math.isfinite(fitted.error):
         return fitted
+    scatter = fitted.residual
+    if len(t) >= BEND_SCORES:
+        scatter = math.sqrt(bent_errors(t, drawn)[1] / (len(t) - 4))
     spread = float(((t - t.mean()) ** 2).sum())
-    return Line(fitted.slope, max(fitted.residual, error) / math.sqrt(spread), fitted.residual)
+    return Line(fitted.slope, max(scatter, error) / math.sqrt(spread), scatter)
 
 
 def bent_errors(t: Series, y: Series) -> tuple[float, float]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WEEKS_A_YEAR = 365.2425 / 7
 GUARD = 2.5
 """A score further from the Theil-Sen line than so many errors counts as so many: one terrible day must not make a slope."""
+FIRST = 3
 BEND_SCORES = 8
 """From so many scores on a bend can be told from scatter."""
 KNOTS = 60
@@ -225,7 +226,8 @@ def plateau_start(
 
     Two one-sided tests of 5 %: the 90 % interval of the least-squares slope lies within the margin on both sides of 0. The margin gives less
     than `change` over the stretch, or over `weeks` where it is shorter. The slope's standard error is of the scatter that is there or of
-    `error`, whichever is greater. All ends of at least `least` scores are looked at, the longest first.
+    `error`, whichever is greater. The first three scores' mean must also lie within its own error of the mean of all, or the end of a steep
+    fall would begin it. All ends of at least `least` scores are looked at, the longest first.
     """
     n = len(t)
     if n < least:
@@ -244,6 +246,8 @@ def plateau_start(
         half = student.ppf(0.95, np.maximum(count - 2, 1)) * scatter / np.sqrt(spread)
         margin = change / np.maximum(-x, weeks)
         within = (np.abs(slope) + half < margin) & (count >= least) & (spread > 0)
+        first = np.append(np.convolve(z, np.full(FIRST, 1 / FIRST), "valid"), np.zeros(FIRST - 1))
+        within &= np.abs(first - sums[1] / count) <= 1.96 * error / math.sqrt(FIRST)
     places = np.flatnonzero(within)
     if not len(places):
         return None

@@ -100,7 +100,7 @@ def _checked(scores: Sequence[MeasureScore], measure: Measure) -> tuple[MeasureS
         if one.at.tzinfo is None:
             raise DataError(f"{measure.code}: the score of {one.at.isoformat()} has no time zone; give one, such as +00:00")
         measure.of_total(one.total)
-    return tuple(sorted(scores, key=lambda one: (one.at, one.total)))
+    return tuple(sorted(scores, key=lambda one: (one.at, measure.worse * one.total)))
 
 
 # --- trend and trajectory -------------------------------------------------------------------------

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WEEKS_A_YEAR = 365.2425 / 7
 GUARD = 2.5
 """A score further from the Theil-Sen line than so many errors counts as so many: one terrible day must not make a slope."""
+FIRST = 3
+BEND_SCORES = 8
+"""From so many scores on a bend can be told from scatter."""
 KNOTS = 60
 """So many places are tried for the bend of a bent line."""
 
@@ -152,14 +155,19 @@ def guarded_line(t: Series, y: Series, start: Slope, error: float) -> Line:
     """The line by least squares after scores far from the line `start` were drawn in to `GUARD` errors: one step of an M-estimate.
 
     About as exact as least squares where errors are normal (Theil-Sen needs a tenth more scores at n = 12), and as unmoved by outliers as
-    Theil-Sen. Its error is of the scatter that is there or of `error`, whichever is greater.
+    Theil-Sen. Its error is of the scatter about the best line with one bend, for a change that slows down is no error, or of `error`,
+    whichever is greater.
     """
     near = start.intercept + start.slope * t
-    fitted = line(t, near + np.clip(y - near, -GUARD * error, GUARD * error))
+    drawn = near + np.clip(y - near, -GUARD * error, GUARD * error)
+    fitted = line(t, drawn)
     if not math.isfinite(fitted.error):
         return fitted
+    scatter = fitted.residual
+    if len(t) >= BEND_SCORES:
+        scatter = math.sqrt(bent_errors(t, drawn)[1] / (len(t) - 4))
     spread = float(((t - t.mean()) ** 2).sum())
-    return Line(fitted.slope, max(fitted.residual, error) / math.sqrt(spread), fitted.residual)
+    return Line(fitted.slope, max(scatter, error) / math.sqrt(spread), scatter)
 
 
 def bent_errors(t: Series, y: Series) -> tuple[float, float]:
@@ -218,7 +226,8 @@ def plateau_start(
 
     Two one-sided tests of 5 %: the 90 % interval of the least-squares slope lies within the margin on both sides of 0. The margin gives less
     than `change` over the stretch, or over `weeks` where it is shorter. The slope's standard error is of the scatter that is there or of
-    `error`, whichever is greater. All ends of at least `least` scores are looked at, the longest first.
+    `error`, whichever is greater. The first three scores' mean must also lie within its own error of the mean of all, or the end of a steep
+    fall would begin it. All ends of at least `least` scores are looked at, the longest first.
     """
     n = len(t)
     if n < least:
@@ -237,6 +246,8 @@ def plateau_start(
         half = student.ppf(0.95, np.maximum(count - 2, 1)) * scatter / np.sqrt(spread)
         margin = change / np.maximum(-x, weeks)
         within = (np.abs(slope) + half < margin) & (count >= least) & (spread > 0)
+        first = np.append(np.convolve(z, np.full(FIRST, 1 / FIRST), "valid"), np.zeros(FIRST - 1))
+        within &= np.abs(first - sums[1] / count) <= 1.96 * error / math.sqrt(FIRST)
     places = np.flatnonzero(within)
     if not len(places):
         return None

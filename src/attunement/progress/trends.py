@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 WEEK = timedelta(weeks=1)
 TREND_SCORES, TREND_WEEKS = 5, 3.0
 """Fewer scores, or all of them within less time, and there is no trajectory."""
-TREND_Z = 1.645
-"""The 90 % interval of the fitted change must lie on one side of 0: at most one in 20 who are stable is called worse."""
+BETTER_Z, WORSE_Z = 1.645, 1.96
+"""The fitted change must be more than so many standard errors: its 90 % interval lies below 0 for better, its 95 % interval above it for
+worse. Worse asks for more because people who drift a little within what matters to nobody would be called worse too often (more than 1 in 20),
+and because the expected course warns of nearly all of them before."""
 POINTS_SCORES, LEVEL_SCORES = 8, 3
 """Change points are looked for from so many scores on; a level lasts at least so many."""
-POINTS_PENALTY, LINE_BONUS, BEND_BONUS = (3.0, 2.0), 7.0, 10.0
-"""A level more costs 3 + 2 ln n squared errors; levels must also beat a straight and a bent line by more than these allow."""
+POINTS_PENALTY, LINE_BONUS, BEND_BONUS = (2.5, 2.0), 8.0, 10.0
+"""A level more costs 2.5 + 2 ln n squared errors; levels must also beat a straight and a bent line by more than these allow."""
 RECENT_WEEKS = 26.0
 """A reliable move to a new level within so many weeks of the last score decides the trajectory, whatever the slope of it all."""
 PLATEAU_SCORES, PLATEAU_WEEKS = 8, 12.0
@@ -98,7 +100,7 @@ def _checked(scores: Sequence[MeasureScore], measure: Measure) -> tuple[MeasureS
         if one.at.tzinfo is None:
             raise DataError(f"{measure.code}: the score of {one.at.isoformat()} has no time zone; give one, such as +00:00")
         measure.of_total(one.total)
-    return tuple(sorted(scores, key=lambda one: (one.at, one.total)))
+    return tuple(sorted(scores, key=lambda one: (one.at, measure.worse * one.total)))
 
 
 # --- trend and trajectory -------------------------------------------------------------------------
@@ -146,8 +148,10 @@ def _trajectory(found: MeasureTrend, measure: Measure, t: Series, y: Series, fit
             f"{_way(measure, step)}: more than the {measure.reliable:.1f} that are reliable."
         )
     weeks = float(t[-1] - t[0])
-    change, half = fitted.slope * weeks, TREND_Z * fitted.error * weeks
-    told = f"{len(t)} scores over {weeks:.0f} weeks: fitted change {change:+.1f} points (90 % interval {change - half:+.1f} to {change + half:+.1f})"
+    change = fitted.slope * weeks
+    level, z = (95, WORSE_Z) if measure.worse * change > 0 else (90, BETTER_Z)
+    half = z * fitted.error * weeks
+    told = f"{len(t)} scores over {weeks:.0f} weeks: fitted change {change:+.1f} points ({level} % interval {change - half:+.1f} to {change + half:+.1f})"
     if abs(change) <= half:
         return STABLE, f"{told}: within the error of the measure."
     if abs(change) < measure.important / 2:
@@ -321,12 +325,21 @@ def emotional_trends(states: Sequence[tuple[datetime, EmotionalState]]) -> list[
 def overall(
     client_id: str, sessions_count: int, measures: Sequence[MeasureTrend], emotions: Sequence[EmotionalTrend] = ()
 ) -> TrendAnalysis:
-    """One trajectory of several measures: regressing where any is, else improving where any is, else stable where any is.
+    """One trajectory of several measures, by the first of these that holds.
 
+    Regressing: half or more of those that can be judged regress, or one does whose last score is also reliably worse than its first (with
+    several measures one of them says worse by chance too often). Improving: any improves. Stable: any is stable, or regresses alone.
     Emotions do not decide it: they are a model's estimate and not a questionnaire.
     """
-    found = {one.trajectory for one in measures}
-    trajectory = next((way for way in (REGRESSING, IMPROVING, STABLE) if way in found), NOT_ENOUGH)
+    judged = [one for one in measures if one.trajectory != NOT_ENOUGH]
+    worse = [one for one in judged if one.trajectory == REGRESSING]
+    sure = any(one.change is not None and one.change.status == DETERIORATED for one in worse)
+    if worse and (sure or 2 * len(worse) >= len(judged)):
+        trajectory = REGRESSING
+    elif any(one.trajectory == IMPROVING for one in judged):
+        trajectory = IMPROVING
+    else:
+        trajectory = STABLE if judged else NOT_ENOUGH
     evidence = [f"{one.measure}: {one.trajectory.replace('_', ' ')}. {one.evidence[0]}" for one in measures if one.evidence]
     return TrendAnalysis(
         client_id,
@@ -347,7 +360,7 @@ def _caveats(measures: Sequence[MeasureTrend], emotions: Sequence[EmotionalTrend
         caveats.append(WAITING)
     ways = {one.trajectory for one in measures}
     if {IMPROVING, REGRESSING} <= ways:
-        caveats.append("The measures go different ways; the worse one decides the trajectory.")
+        caveats.append("The measures go different ways: read each of them.")
     if any(one.change is not None and one.change.status == DETERIORATED for one in measures):
         caveats.append(
             "Reliably worse means more than chance, not why: look for what happened before asking what to do about it."

@@ -137,8 +137,8 @@ def _journey(
 
 
 def _first_course(client: _Client, begins: datetime) -> int:
-    """A course of 12 to 24 sessions; the number of them."""
-    times = session_times(client.rng, begins, int(client.rng.integers(12, 25)), 7)
+    """A course of 12 to 18 sessions, of which about 12 leave a questionnaire; the number of them."""
+    times = session_times(client.rng, begins, int(client.rng.integers(12, 19)), 7)
     shift, jumps = treatment(client.rng, client.course.kind, times, client.first, _room(client))
     client.course.times, client.course.shift, client.course.jumps = times, shift, jumps
     return len(times)

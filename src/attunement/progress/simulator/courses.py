@@ -35,6 +35,8 @@ GAIN_MEAN, GAIN_SD = 1.31, 0.45
 LOSS_MEAN, LOSS_SD = 1.20, 0.30
 JUMP = (1.0, 1.4)
 """A sudden gain or a blow, in reliable changes. Tang and DeRubeis 1999: on average 11 points of the BDI."""
+SUDDEN_MODE = 5
+"""Sudden gains come most often about the fifth session: Tang and DeRubeis 1999 (their median; from memory). Blows come at any."""
 TURN_WEEKS = 10.36
 """Gradual change slows down and ends here: J Med Internet Res 2024, 26:e60502, table 5."""
 START = {"phq9": (15.47, 3.5), "gad7": (13.2, 3.2), "pcl5": (45.0, 10.0)}
@@ -99,7 +101,9 @@ def treatment(
 
 def _jump(rng: Generator, kind: str, n: int, reliable: float, room: float) -> tuple[list[float], list[int]]:
     """A level, and from one session to the next another one; a little more of the same comes slowly."""
-    place = int(rng.integers(3, max(4, n - 3)))
+    latest = max(4, n - 3)
+    place = int(rng.triangular(2, min(SUDDEN_MODE, latest), latest + 1)) if kind == "sudden" else int(rng.integers(3, latest))
+    place = min(max(place, 2), n - 1)
     size = reliable * float(rng.uniform(*JUMP))
     slow = size * float(rng.uniform(0, 0.3))
     if kind == "sudden":

@@ -58,7 +58,9 @@ def find_alerts(
         title = short_name(trend.measure, measures)
         if trend.change and trend.change.status == DETERIORATED:
             c = trend.change
-            words = f"From {c.first:g} to {c.last:g}: more than the {c.reliable:.1f} points that the measure's own error explains."
+            words = (
+                f"From {c.first:g} to {c.last:g}: more than the {c.reliable:.1f} points that the measure's own error explains."
+            )
             found.append(Alert("deteriorated", f"{title}: reliably worse", words))
         if trend.expected and not trend.expected.on_track:
             e = trend.expected

@@ -15,6 +15,9 @@ from attunement.progress.measures import Measure
 from attunement.progress.time_axis import Badge, Mark, TimeAxis, gaps
 
 WEEK_SECONDS = 7 * 86400
+MANY_MARKS, MANY_POINTS = 20, 160
+MARK_LINES = {"mark": ("2 3", drawing.RULE, 1.0), "crisis": ("2 3", drawing.DANGER, 1.0), "change": ("8 3 2 3", drawing.INK, 1.3)}
+"""Lanes of marks, the nearest to the plot first: dashes, colour and width of their lines."""
 PLOT, SMALL, LANE, STRIP, AXIS = 216, 64, 21, 16, 34
 """Heights: of a measure's plot, of a small one, of a lane of marks, of the strip of sessions, of the labels of the time axis."""
 
@@ -96,7 +99,7 @@ def _vertical(low: float, high: float, top: float, height: float) -> Callable[[f
 
 
 def _radius(points: int) -> float:
-    return 3.6 if points <= 60 else 2.4 if points <= 160 else 1.4
+    return 3.6 if points <= 60 else 2.4 if points <= MANY_POINTS else 1.4
 
 
 class _ScoreDrawing:
@@ -107,10 +110,15 @@ class _ScoreDrawing:
         totals = [score.total for score in found.scores]
         self.low = scale.low if scale else min(totals)
         self.high = scale.high if scale else max(totals)
-        changes = [Mark(p.at, f"C{n}", "change", "") for n, p in enumerate(found.change_points, 1)]
+        lanes = {
+            "mark": [mark for mark in frame.marks if not mark.crisis],
+            "crisis": [mark for mark in frame.marks if mark.crisis],
+            "change": [Mark(p.at, f"C{n}", "change", "") for n, p in enumerate(found.change_points, 1)],
+        }
         self.left, self.right = 34.0, width - (148.0 if width == WIDE else 86.0)
         self.axis = frame.axis_for(self.left, self.right)
-        self.lanes = [(self.axis.badges(marks), marks is changes) for marks in (frame.marks, changes) if marks]
+        self.lanes = [(kind, self.axis.badges(marks)) for kind, marks in lanes.items() if marks]
+        self.crowded = len(lanes["mark"]) > MANY_MARKS
         self.top = 8.0 + LANE * len(self.lanes)
         self.bottom = self.top + PLOT
         self.y = _vertical(self.low, self.high, self.top, PLOT)
@@ -125,8 +133,8 @@ class _ScoreDrawing:
         self._reliable()
         self._trend()
         self._cutoff()
-        for lane, (badges, change) in enumerate(self.lanes, 1):
-            self._marks(badges, self.top - LANE * lane, change=change)
+        for lane, (kind, badges) in enumerate(self.lanes, 1):
+            self._marks(kind, badges, self.top - LANE * lane)
         self._scores()
         self._sessions()
         return self.canvas, self.key
@@ -172,11 +180,18 @@ class _ScoreDrawing:
         self.key.append(("reliable", words))
 
     def _cutoff(self) -> None:
-        if self.scale is None or self.scale.cutoff is None:
+        if self.scale is None:
             return
         y = self.y(self.scale.cutoff)
         self.canvas.line(self.left, y, self.right, y, colour=drawing.INK, width=1.6)
-        self.canvas.text(self.left + 4, y - 4, f"cut-off {self.scale.cutoff:g}", colour=drawing.INK, halo=True)
+        # a label that scores would stand on is left out: the key says the same
+        near = [
+            min((abs(py - y + 8) for px, py in self.points if abs(px - end) < 76), default=99.0)
+            for end in (self.left, self.right)
+        ]
+        if max(near) > 13:
+            where, anchor = (self.left + 4, "start") if near[0] >= near[1] else (self.right - 4, "end")
+            self.canvas.text(where, y - 4, f"cut-off {self.scale.cutoff:g}", anchor=anchor, colour=drawing.INK, halo=True)
         self.key.append(("cutoff", f"clinical cut-off, {self.scale.cutoff:g}"))
 
     def _trend(self) -> None:
@@ -202,26 +217,31 @@ class _ScoreDrawing:
         """Where a value stands that may lie outside the scale; what does is cut by the plot's edge."""
         return round(self.top + PLOT * (self.high - value) / ((self.high - self.low) or 1), 1)
 
-    def _marks(self, badges: Sequence[Badge], y: float, *, change: bool) -> None:
+    def _marks(self, kind: str, badges: Sequence[Badge], y: float) -> None:
+        """One lane of numbered marks. Many of the common kind get short lines, or nothing else would be seen."""
+        dash, colour, width = MARK_LINES[kind]
+        end = self.top + 8 if kind == "mark" and self.crowded else self.bottom
         for badge in badges:
             for x in badge.lines:
-                dash, colour = ("8 3 2 3", drawing.INK) if change else ("2 3", drawing.DANGER if badge.crisis else drawing.RULE)
-                self.canvas.line(x, y + 17, x, self.bottom, colour=colour, width=1.3 if change else 1, dash=dash)
-            fill = drawing.DANGER if badge.crisis else "#ffffff"
-            box = (badge.x - badge.width / 2, y, badge.width, 17)
-            self.canvas.rect(box, fill, edge=drawing.DANGER if badge.crisis else drawing.QUIET, round_=0 if change else 8)
-            ink = "#ffffff" if badge.crisis else drawing.INK
-            self.canvas.text(badge.x, y + 12.8, badge.text, anchor="middle", colour=ink, bold=badge.crisis)
+                self.canvas.line(x, y + 17, x, end, colour=colour, width=width, dash=dash)
+        for badge in badges:
+            fill, ink = (drawing.DANGER, "#ffffff") if kind == "crisis" else ("#ffffff", drawing.INK)
+            edge = drawing.DANGER if kind == "crisis" else drawing.QUIET
+            self.canvas.rect(
+                (badge.x - badge.width / 2, y, badge.width, 17), fill, edge=edge, round_=0 if kind == "change" else 8
+            )
+            self.canvas.text(badge.x, y + 12.8, badge.text, anchor="middle", colour=ink, bold=kind == "crisis")
 
     def _scores(self) -> None:
         holes = {after for _, after in gaps([score.at for score in self.found.scores])}
         run: list[Point] = []
+        width = 2.0 if len(self.points) <= MANY_POINTS else 1.0
         for score, point in zip(self.found.scores, self.points, strict=True):
             if score.at in holes:
-                self.canvas.path(run, colour=drawing.SCORE)
+                self.canvas.path(run, colour=drawing.SCORE, width=width)
                 run = []
             run.append(point)
-        self.canvas.path(run, colour=drawing.SCORE)
+        self.canvas.path(run, colour=drawing.SCORE, width=width)
         self.canvas.dots(self.points, _radius(len(self.points)))
         self.key.insert(0, ("score", "score, each time it was filled in"))
         if holes:
@@ -232,7 +252,15 @@ class _ScoreDrawing:
         there = [(self.axis.x(s.at), s) for s in self.frame.sessions]
         ticks = "".join(f"M{x:g} {y - 11:g}v9" for x, s in there if s.attended)
         if ticks:
-            self.canvas.add("path", {"d": ticks, "stroke": drawing.QUIET, "stroke-width": "1.3", "fill": "none"})
+            self.canvas.add(
+                "path",
+                {
+                    "d": ticks,
+                    "stroke": drawing.QUIET,
+                    "stroke-width": "1.3" if len(there) <= MANY_POINTS else "0.6",
+                    "fill": "none",
+                },
+            )
             self.key.append(("session", "session held"))
         if missed := [(x, y - 6.5) for x, s in there if not s.attended]:
             self.canvas.dots(missed, 2.8, drawing.QUIET, hollow=True)

@@ -128,14 +128,17 @@ class _ScoreDrawing:
 
     def draw(self) -> tuple[Canvas, Sequence[tuple[str, str]]]:
         self._bands()
-        self.inside = self.canvas.clip((self.left, self.top, self.right - self.left, PLOT))
         self._gaps()
         self._reliable()
-        self._trend()
+        many = len(self.points) > MANY_POINTS
+        if not many:
+            self._trend()
         self._cutoff()
-        for lane, (kind, badges) in enumerate(self.lanes, 1):
+        for lane, (kind, badges) in reversed(list(enumerate(self.lanes, 1))):  # lines of the far lanes go behind the near ones
             self._marks(kind, badges, self.top - LANE * lane)
         self._scores()
+        if many:  # the trend would not be seen under so many scores
+            self._trend()
         self._sessions()
         return self.canvas, self.key
 
@@ -203,14 +206,15 @@ class _ScoreDrawing:
         # Theil-Sen's line goes through the median of what is left when its slope is taken out
         level = median(score.total - trend.slope_per_week * (week - middle) for score, week in zip(scores, weeks, strict=True))
         x = {week: self.axis.x(score.at) for score, week in zip(scores, weeks, strict=True)}
+        inside = self.canvas.clip((self.left, self.top, self.right - self.left, PLOT))
         pivot = (x[weeks[0]] + (x[weeks[-1]] - x[weeks[0]]) * (middle / weeks[-1] if weeks[-1] else 0), self._free(level))
         for end in (weeks[0], weeks[-1]):
             fan = [(x[end], self._free(level + slope * (end - middle))) for slope in trend.interval]
-            self.canvas.area([pivot, *fan], drawing.TREND_FILL, 0.22, self.inside)
+            self.canvas.area([pivot, *fan], drawing.TREND_FILL, 0.22, inside)
             for corner in fan:
-                self.canvas.path([pivot, corner], colour=drawing.TREND, width=0.9, dash="2 2", into=self.inside)
+                self.canvas.path([pivot, corner], colour=drawing.TREND, width=0.9, dash="2 2", into=inside)
         ends = [(x[end], self._free(level + trend.slope_per_week * (end - middle))) for end in (weeks[0], weeks[-1])]
-        self.canvas.path(ends, colour=drawing.TREND, width=2.2, dash="9 5", into=self.inside)
+        self.canvas.path(ends, colour=drawing.TREND, width=2.2, dash="9 5", into=inside)
         self.key.append(("trend", "trend with the 95 % interval of its slope"))
 
     def _free(self, value: float) -> float:

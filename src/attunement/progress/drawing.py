@@ -95,7 +95,7 @@ class Canvas:
         paint = {
             "fill": "#ffffff" if hollow else colour,
             "stroke": colour if hollow else "#ffffff",
-            "stroke-width": "1.6" if hollow else "0.8",
+            "stroke-width": "1.6" if hollow else "0.8" if radius > 2 else "0",
         }
         for x, y in points:
             self.add("circle", {"cx": f"{x:g}", "cy": f"{y:g}", "r": f"{radius:g}"} | paint)

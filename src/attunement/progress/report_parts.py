@@ -143,14 +143,9 @@ class Parts:
         """What was found, one line each: (what, in words)."""
         facts: list[tuple[str, str]] = []
         if found.scores:
-            first, last = found.scores[0], found.scores[-1]
-            bands = [f" ({measure.band(s.total)})" if measure else "" for s in (first, last)]
-            facts.append(
-                (
-                    "First and last score",
-                    f"{first.total:g}{bands[0]} on {self.day(first.at)}; {last.total:g}{bands[1]} on {self.day(last.at)}",
-                )
-            )
+            ends = [found.scores[0], found.scores[-1]] if len(found.scores) > 1 else [found.scores[0]]
+            told = [f"{s.total:g}{f' ({measure.band(s.total)})' if measure else ''} on {self.day(s.at)}" for s in ends]
+            facts.append(("First and last score" if len(ends) > 1 else "Score", "; ".join(told)))
         if found.change:
             c = found.change
             facts.append(

@@ -182,6 +182,27 @@ def test_too_little_data_is_said_plainly() -> None:
     assert "PHQ-9 over time, 2 scores: 14 on 6 Feb 2023 to 13 on 13 Feb 2023" in two
 
 
+def test_evidence_names_the_measure_and_is_whole() -> None:
+    scores = [phq9(BEGIN, 14), phq9(BEGIN + timedelta(days=7), 13)]
+    analysis = TrendAnalysis(
+        "c", 0, STABLE, [found_in(scores, STABLE, evidence=["First.", "Second."])], (), ["phq9: stable. Why."]
+    )
+    text = Reader(page(Journey("c", (), scores), analysis, Timeframe(BEGIN, BEGIN + timedelta(days=30)))).text
+    assert "PHQ-9: stable. Why." in text and "Stable. First." in text and "First. Second." in text
+
+
+def test_valence_stands_under_the_emotions_where_it_is_known() -> None:
+    plain = [session(n, BEGIN + timedelta(days=7 * n)) for n in range(4)]
+    known = [
+        replace(s, log=replace(s.log, emotional_state=replace(s.log.emotional_state, valence=-0.3 + n / 10)))
+        for n, s in enumerate(plain)
+    ]
+    frame, analysis = Timeframe(BEGIN, BEGIN + timedelta(days=30)), TrendAnalysis("c", 4, STABLE, ())
+    assert "Valence over time" not in page(Journey("c", plain), analysis, frame)
+    html = page(Journey("c", known), analysis, frame)
+    assert "Valence over time, 4 sessions: −0.30 on 6 Feb 2023 to 0.00 on 27 Feb 2023" in html and "unpleasant −1" in html
+
+
 def test_ten_years_show_the_latest_and_fold_the_rest() -> None:
     html = journeys.ten_years()
     read = Reader(html)

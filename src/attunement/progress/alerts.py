@@ -62,7 +62,7 @@ def find_alerts(
         if trend.change and trend.change.status == DETERIORATED:
             c = trend.change
             words = (
-                f"From {c.first:g} to {c.last:g}: more than the {c.reliable:.1f} points that the measure's own error explains."
+                f"From {c.first:g} to {c.last:g}: more than the {c.reliable:.2f} points that the measure's own error explains."
             )
             found.append(Alert("deteriorated", f"{title}: reliably worse", words))
         if trend.expected and not trend.expected.on_track:

@@ -179,7 +179,7 @@ class _ScoreDrawing:
             if self.low <= edge <= self.high:
                 y = self.y(edge)
                 self.canvas.line(self.left, y, self.right, y, colour=drawing.RELIABLE, width=1.6, dash="1.5 4")
-        words = f"within {change.reliable:.1f} of the first score ({change.first:g}): no reliable change"
+        words = f"within {change.reliable:.2f} of the first score ({change.first:g}): no reliable change"
         self.key.append(("reliable", words))
 
     def _cutoff(self) -> None:

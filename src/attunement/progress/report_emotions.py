@@ -21,6 +21,8 @@ SHOWN_EMOTIONS = 6
 MONTHLY_FROM = 120
 """From so many sessions on, emotions are shown as means of months."""
 SLOW, WEEKS_A_YEAR = 0.02, 52.18
+WHOLE = {"valence": ("unpleasant −1", "pleasant +1"), "arousal": ("calm −1", "excited +1")}
+"""What is known of a state as a whole, from -1 to 1, shown under the emotions, with words for the ends."""
 Point = tuple[datetime, float, float | None]
 """When, how strong, half of its 95 % interval."""
 
@@ -63,13 +65,29 @@ class Emotions:
         return sorted(values, key=lambda name: (-sum(values[name]), name))
 
     @cached_property
+    def shown(self) -> Sequence[str]:
+        """What gets a chart: the strongest emotions, then valence and arousal where they were estimated or given."""
+        states = [session.log.emotional_state for session in self.felt]
+        whole = [name for name in WHOLE if any(name in state.uncertainty or getattr(state, name) for state in states)]
+        return [*self.names[:SHOWN_EMOTIONS], *whole]
+
+    @property
+    def weaker(self) -> Sequence[str]:
+        return self.names[SHOWN_EMOTIONS:]
+
+    @cached_property
     def parts(self) -> Sequence[EmotionPart]:
-        return [self._emotion(name, n) for n, name in enumerate(self.names[:SHOWN_EMOTIONS], 1)]
+        return [self._emotion(name, n) for n, name in enumerate(self.shown, 1)]
 
     def _points(self, name: str) -> list[Point]:
         """(when, strength, half of its 95 % interval): of each session, or of each month where there are many."""
-        states = [(s.log.timestamp, s.log.emotional_state) for s in self.felt if name in s.log.emotional_state.emotions]
-        points = [(at, e.emotions[name], 1.96 * e.uncertainty[name] if name in e.uncertainty else None) for at, e in states]
+        points: list[Point] = []
+        for session in self.felt:
+            state = session.log.emotional_state
+            if name in WHOLE or name in state.emotions:
+                value = getattr(state, name) if name in WHOLE else state.emotions[name]
+                half = 1.96 * state.uncertainty[name] if name in state.uncertainty else None
+                points.append((session.log.timestamp, value, half))
         if not self.monthly:
             return points
         months: dict[tuple[int, int], list[Point]] = defaultdict(list)
@@ -82,11 +100,14 @@ class Emotions:
         points = self._points(name)
         trend = self.trends.get(name)
         words = trend_words(trend)
-        series = Series(
-            "mean of a month" if self.monthly else "each session", points, 0.0, 1.0, {0.0: "none 0", 0.5: "0.5", 1.0: "full 1"}
-        )
+        low, high = WHOLE.get(name, ("none 0", "full 1"))
+        least, middle = (-1.0, "0") if name in WHOLE else (0.0, "0.5")
+        ticks = {least: low, (least + 1) / 2: middle, 1.0: high}
+        series = Series("mean of a month" if self.monthly else "each session", points, least, 1.0, ticks)
         what = "months" if self.monthly else "sessions"
-        title = f"{name.replace('_', ' ').capitalize()} over time, {len(points)} {what}: {points[0][1]:.2f} on {self.day(points[0][0])} to {points[-1][1]:.2f} on {self.day(points[-1][0])}"
+        title = f"{name.replace('_', ' ').capitalize()} over time, {len(points)} {what}: {points[0][1]:.2f} on {self.day(points[0][0])} to {points[-1][1]:.2f} on {self.day(points[-1][0])}".replace(
+            "-", "−"
+        )
         told = (title, f"{words} Mean {fmean(v for _, v, _ in points):.2f}. All figures stand in the table under the charts.")
         chart = small_chart(f"emotion-{number}", series, self.frame, told) if len(points) >= CHARTED_FROM else None
         return EmotionPart(name.replace("_", " "), words, trend is not None, chart)
@@ -94,19 +115,15 @@ class Emotions:
     @cached_property
     def rows(self) -> Sequence[Sequence[str]]:
         """A row for each session or month: its date, then each emotion that has a chart, with its interval."""
-        names = self.names[:SHOWN_EMOTIONS]
+        names = self.shown
         found: dict[datetime, dict[str, str]] = defaultdict(dict)
         for name in names:
             for at, value, half in self._points(name):
-                found[at][name] = f"{value:.2f}" + (f" ± {half:.2f}" if half is not None else "")
+                found[at][name] = f"{value:.2f}".replace("-", "−") + (f" ± {half:.2f}" if half is not None else "")
         return [
             [f"{at:%b %Y}" if self.monthly else self.day(at), *(found[at].get(name, "") for name in names)]
             for at in sorted(found)
         ]
-
-    @property
-    def shown(self) -> Sequence[str]:
-        return self.names[:SHOWN_EMOTIONS]
 
 
 def _mean_of(at: datetime, points: Sequence[Point]) -> Point:

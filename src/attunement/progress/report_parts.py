@@ -97,6 +97,12 @@ class Parts:
             marks.append(Mark(at, f"{'!' if crisis else ''}{numbers[crisis]}", kind, title, crisis))
         return marks
 
+    @property
+    def evidence(self) -> Sequence[str]:
+        """That of the trajectory, measures called by their names instead of their codes."""
+        named = [words.partition(": ") for words in self.analysis.evidence]
+        return ["".join((short_name(a, self.measures_by_code) if a in self.measures_by_code else a, *b)) for a, *b in named]
+
     # --- measures ------------------------------------------------------------------------------------
 
     @cached_property
@@ -151,7 +157,7 @@ class Parts:
             facts.append(
                 (
                     "Reliable change",
-                    f"{CHANGE_WORDS.get(c.status, c.status)} ({signed(c.change)} points; reliable from {c.reliable:.1f} on). {c.explanation}",
+                    f"{CHANGE_WORDS.get(c.status, c.status)} ({signed(c.change)} points; reliable from {c.reliable:.2f} on). {c.explanation}",
                 )
             )
         if found.expected:

@@ -38,7 +38,15 @@ SUMMARY = "Talked about sleep and the week at work. Tried the breathing exercise
 def session(n: int, at: datetime, **other: Any) -> LoggedSession:
     """A session `n` at a time; `other` are fields of `LoggedSession`, and `summary`, `focus`, `emotions`."""
     draw = random.Random(n)
-    given = {"sadness": 0.7 - 0.004 * n, "fear": 0.4, "joy": 0.1 + 0.003 * n, "anger": 0.2, "calm": 0.3, "shame": 0.25, "hope": 0.1}
+    given = {
+        "sadness": 0.7 - 0.004 * n,
+        "fear": 0.4,
+        "joy": 0.1 + 0.003 * n,
+        "anger": 0.2,
+        "calm": 0.3,
+        "shame": 0.25,
+        "hope": 0.1,
+    }
     emotions = other.pop("emotions", {k: min(1.0, max(0.0, v + draw.gauss(0, 0.07))) for k, v in given.items()})
     state = EmotionalState(emotions, uncertainty=dict.fromkeys(emotions, 0.06), words=420)
     log = SessionLog("c-1", f"s-{n}", at, other.pop("summary", SUMMARY), state, (), "", "", other.pop("focus", "Sleep diary"))
@@ -94,7 +102,17 @@ def relapse(*, summary: str = SUMMARY, title: str = "Talk at the team meeting", 
     sessions = []
     for n, w in enumerate(range(0, 150, 2)):
         danger = CrisisAssessment("elevated", ("x",), 0.9, "thoughts", "self") if w in (80, 84) else CrisisAssessment()
-        sessions.append(session(n, at(w), summary=summary, crisis=danger, attended=w % 26 != 10, version=1 + (n == 70), made=("conversation_summary",)))
+        sessions.append(
+            session(
+                n,
+                at(w),
+                summary=summary,
+                crisis=danger,
+                attended=w % 26 != 10,
+                version=1 + (n == 70),
+                made=("conversation_summary",),
+            )
+        )
     events = [
         Event(at(6), "medication", "Sertraline 50 mg begun"),
         Event(at(52), "medication", "Sertraline stopped"),
@@ -104,8 +122,21 @@ def relapse(*, summary: str = SUMMARY, title: str = "Talk at the team meeting", 
         Event(at(120), "treatment", "From weekly to fortnightly"),
     ]
     goals = [
-        Goal("g1", title, at(1), ratings=[Rating(at(w), a, None, "as told in session") for w, a in ((4, -2), (20, -1), (45, 1), (82, -1), (120, 0), (146, 1))]),
-        Goal("g2", "Sleep six hours on five nights", at(3), ratings=[Rating(at(w), None, p) for w, p in ((5, 10.0), (30, 55.0), (60, 90.0), (140, 80.0))]),
+        Goal(
+            "g1",
+            title,
+            at(1),
+            ratings=[
+                Rating(at(w), a, None, "as told in session")
+                for w, a in ((4, -2), (20, -1), (45, 1), (82, -1), (120, 0), (146, 1))
+            ],
+        ),
+        Goal(
+            "g2",
+            "Sleep six hours on five nights",
+            at(3),
+            ratings=[Rating(at(w), None, p) for w, p in ((5, 10.0), (30, 55.0), (60, 90.0), (140, 80.0))],
+        ),
         Goal("g3", "Call a friend each week", at(140)),
     ]
     milestones = [
@@ -124,7 +155,9 @@ def relapse(*, summary: str = SUMMARY, title: str = "Talk at the team meeting", 
         plateaus=[Plateau(at(50), at(60), 6.0, (-0.05, 0.06), 0.1, 5)],
         season=Season(2, 7, 1.9, (0.8, 3.0), 0.01, 2.9),
     )  # fmt: skip
-    anxious = found_in(gad, STABLE, evidence=["No trend in GAD-7."], not_enough=("a season needs 24 scores over two years, there are 16",))
+    anxious = found_in(
+        gad, STABLE, evidence=["No trend in GAD-7."], not_enough=("a season needs 24 scores over two years, there are 16",)
+    )
     analysis = TrendAnalysis(
         "c-7", len(sessions), IMPROVING, [phq, anxious],
         [EmotionalTrend("sadness", -0.002, (-0.003, -0.001)), EmotionalTrend("fear", 0.0, (-0.001, 0.001)), EmotionalTrend("joy", 0.0015, (0.001, 0.002))],
@@ -133,7 +166,9 @@ def relapse(*, summary: str = SUMMARY, title: str = "Talk at the team meeting", 
     )  # fmt: skip
     journey = Journey("c-7", sessions, sorted([*scores, *gad], key=lambda s: s.at), goals, events, milestones)
     frame = Timeframe(BEGIN - timedelta(days=20), at(152), "multi_year")
-    return page(journey, analysis, frame, label=label, recommendations=["Discuss the relapse plan: the course is not on track (PHQ-9)."])
+    return page(
+        journey, analysis, frame, label=label, recommendations=["Discuss the relapse plan: the course is not on track (PHQ-9)."]
+    )
 
 
 def ten_years(count: int = 500) -> str:
@@ -142,7 +177,9 @@ def ten_years(count: int = 500) -> str:
     for n in range(count):
         at = BEGIN - timedelta(days=365 * 7) + timedelta(days=7.3 * n, hours=draw.randrange(8))
         danger = CrisisAssessment("imminent", ("x",), 0.9, "plan", "self") if n % 61 == 60 else CrisisAssessment()
-        sessions.append(session(n, at, crisis=danger, attended=n % 17 != 3, emotions={"sadness": draw.random(), "joy": draw.random() / 2}))
+        sessions.append(
+            session(n, at, crisis=danger, attended=n % 17 != 3, emotions={"sadness": draw.random(), "joy": draw.random() / 2})
+        )
         scores.append(phq9(at, round(12 + 5 * draw.gauss(0, 0.5) - n / 90), int(n % 61 == 60)))
         if n % 14 == 9:
             events.append(Event(at, "medication" if n % 28 == 9 else "life_event", f"Change number {n // 14}"))
@@ -157,11 +194,22 @@ def ten_years(count: int = 500) -> str:
 
 def long_texts() -> str:
     word, prose = "Donaudampfschifffahrtsgesellschaft" * 4, (SUMMARY + " ") * 25
-    sessions = [session(n, BEGIN + timedelta(days=7 * n), summary=f"{prose}\n\n{word}", focus=prose, signed_by="a" * 80) for n in range(4)]
+    sessions = [
+        session(n, BEGIN + timedelta(days=7 * n), summary=f"{prose}\n\n{word}", focus=prose, signed_by="a" * 80) for n in range(4)
+    ]
     sessions.append(session(5, BEGIN + timedelta(days=40), summary="تحدثنا عن النوم والعمل", focus="תרגול נשימה"))
-    goal = Goal("g", f"{prose[:300]} {word}", BEGIN, ratings=[Rating(BEGIN, -2, None, prose), Rating(BEGIN + timedelta(days=20), 0, None, word)])
-    journey = Journey(word, sessions, [phq9(BEGIN, 27, 3)], [goal], [Event(BEGIN + timedelta(days=3), "life_event", f"{prose[:400]} {word}")])
-    analysis = TrendAnalysis(word, 5, NOT_ENOUGH, [found_in(journey.scores, NOT_ENOUGH, not_enough=[prose])], (), [prose], [prose])
+    goal = Goal(
+        "g",
+        f"{prose[:300]} {word}",
+        BEGIN,
+        ratings=[Rating(BEGIN, -2, None, prose), Rating(BEGIN + timedelta(days=20), 0, None, word)],
+    )
+    journey = Journey(
+        word, sessions, [phq9(BEGIN, 27, 3)], [goal], [Event(BEGIN + timedelta(days=3), "life_event", f"{prose[:400]} {word}")]
+    )
+    analysis = TrendAnalysis(
+        word, 5, NOT_ENOUGH, [found_in(journey.scores, NOT_ENOUGH, not_enough=[prose])], (), [prose], [prose]
+    )
     return page(journey, analysis, Timeframe(BEGIN, BEGIN + timedelta(days=60)), label=word)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,8 @@ from attunement.progress.measures import Measure
 
 ITEM_WORDS = {"self_harm": "thoughts of death or self-harm"}
 """What an item asks whose answer is a crisis, by the code of its reason."""
+LEVELS = ("imminent", "elevated", "possible")
+"""Of danger in a session, gravest first."""
 NAMED_SESSIONS = 6
 """So many crisis sessions are named in an alert with their dates; the others are counted."""
 Day = Callable[[datetime], str]
@@ -58,7 +61,9 @@ def find_alerts(
         title = short_name(trend.measure, measures)
         if trend.change and trend.change.status == DETERIORATED:
             c = trend.change
-            words = f"From {c.first:g} to {c.last:g}: more than the {c.reliable:.1f} points that the measure's own error explains."
+            words = (
+                f"From {c.first:g} to {c.last:g}: more than the {c.reliable:.2f} points that the measure's own error explains."
+            )
             found.append(Alert("deteriorated", f"{title}: reliably worse", words))
         if trend.expected and not trend.expected.on_track:
             e = trend.expected
@@ -71,16 +76,27 @@ def find_alerts(
     return found
 
 
+def _gravity(level: str) -> int:
+    """For sorting, gravest first. A level that is not known comes first of all: better looked at once too often."""
+    return LEVELS.index(level) if level in LEVELS else -1
+
+
 def _crises(journey: Journey, day: Day) -> list[Alert]:
     sessions = [session for session in journey.sessions if dangerous(session)][::-1]
     events = [event for event in journey.events if event.kind == "crisis"][::-1]
     found = []
     if sessions:
-        told = [f"{day(s.log.timestamp)} ({danger_words(s)})" for s in sessions[:NAMED_SESSIONS]]
-        rest = f", and {len(sessions) - NAMED_SESSIONS} earlier" if len(sessions) > NAMED_SESSIONS else ""
+        counts = Counter(session.crisis.level for session in sessions)
+        grave = sorted(counts, key=_gravity)
+        # stable: of a level, the latest first; what is imminent never hides behind later signs that are less
+        named = sorted(sessions, key=lambda s: _gravity(s.crisis.level))[:NAMED_SESSIONS]
+        told = [f"{day(s.log.timestamp)} ({danger_words(s)})" for s in named]
+        rest = f", and {len(sessions) - NAMED_SESSIONS} more" if len(sessions) > NAMED_SESSIONS else ""
         count = "1 session" if len(sessions) == 1 else f"{len(sessions)} sessions"
-        words = f"Latest first: {'; '.join(told)}{rest}. Judged by software from the client's words: it misses some and is wrong on others."
-        found.append(Alert("crisis", f"Signs of danger in {count}", words))
+        title = f"Signs of danger in {count} ({', '.join(f'{counts[level]} {level}' for level in grave)})"
+        latest = f" The latest was on {day(sessions[0].log.timestamp)}." if len(sessions) > 1 else ""
+        words = f"Gravest first: {'; '.join(told)}{rest}.{latest} Judged by software from the client's words: it misses some and is wrong on others."
+        found.append(Alert("crisis", title, words))
     if events:
         told = [f"{day(e.at)} ({e.title})" for e in events[:NAMED_SESSIONS]]
         rest = f", and {len(events) - NAMED_SESSIONS} earlier" if len(events) > NAMED_SESSIONS else ""

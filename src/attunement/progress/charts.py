@@ -15,6 +15,9 @@ from attunement.progress.measures import Measure
 from attunement.progress.time_axis import Badge, Mark, TimeAxis, gaps
 
 WEEK_SECONDS = 7 * 86400
+MANY_MARKS, MANY_POINTS = 20, 160
+MARK_LINES = {"mark": ("2 3", drawing.RULE, 1.0), "crisis": ("2 3", drawing.DANGER, 1.0), "change": ("8 3 2 3", drawing.INK, 1.3)}
+"""Lanes of marks, the nearest to the plot first: dashes, colour and width of their lines."""
 PLOT, SMALL, LANE, STRIP, AXIS = 216, 64, 21, 16, 34
 """Heights: of a measure's plot, of a small one, of a lane of marks, of the strip of sessions, of the labels of the time axis."""
 
@@ -96,7 +99,7 @@ def _vertical(low: float, high: float, top: float, height: float) -> Callable[[f
 
 
 def _radius(points: int) -> float:
-    return 3.6 if points <= 60 else 2.4 if points <= 160 else 1.4
+    return 3.6 if points <= 60 else 2.4 if points <= MANY_POINTS else 1.4
 
 
 class _ScoreDrawing:
@@ -107,10 +110,15 @@ class _ScoreDrawing:
         totals = [score.total for score in found.scores]
         self.low = scale.low if scale else min(totals)
         self.high = scale.high if scale else max(totals)
-        changes = [Mark(p.at, f"C{n}", "change", "") for n, p in enumerate(found.change_points, 1)]
+        lanes = {
+            "mark": [mark for mark in frame.marks if not mark.crisis],
+            "crisis": [mark for mark in frame.marks if mark.crisis],
+            "change": [Mark(p.at, f"C{n}", "change", "") for n, p in enumerate(found.change_points, 1)],
+        }
         self.left, self.right = 34.0, width - (148.0 if width == WIDE else 86.0)
         self.axis = frame.axis_for(self.left, self.right)
-        self.lanes = [(self.axis.badges(marks), marks is changes) for marks in (frame.marks, changes) if marks]
+        self.lanes = [(kind, self.axis.badges(marks)) for kind, marks in lanes.items() if marks]
+        self.crowded = len(lanes["mark"]) > MANY_MARKS
         self.top = 8.0 + LANE * len(self.lanes)
         self.bottom = self.top + PLOT
         self.y = _vertical(self.low, self.high, self.top, PLOT)
@@ -120,14 +128,17 @@ class _ScoreDrawing:
 
     def draw(self) -> tuple[Canvas, Sequence[tuple[str, str]]]:
         self._bands()
-        self.inside = self.canvas.clip((self.left, self.top, self.right - self.left, PLOT))
         self._gaps()
         self._reliable()
-        self._trend()
+        many = len(self.points) > MANY_POINTS
+        if not many:
+            self._trend()
         self._cutoff()
-        for lane, (badges, change) in enumerate(self.lanes, 1):
-            self._marks(badges, self.top - LANE * lane, change=change)
+        for lane, (kind, badges) in reversed(list(enumerate(self.lanes, 1))):  # lines of the far lanes go behind the near ones
+            self._marks(kind, badges, self.top - LANE * lane)
         self._scores()
+        if many:  # the trend would not be seen under so many scores
+            self._trend()
         self._sessions()
         return self.canvas, self.key
 
@@ -168,15 +179,22 @@ class _ScoreDrawing:
             if self.low <= edge <= self.high:
                 y = self.y(edge)
                 self.canvas.line(self.left, y, self.right, y, colour=drawing.RELIABLE, width=1.6, dash="1.5 4")
-        words = f"within {change.reliable:.1f} of the first score ({change.first:g}): no reliable change"
+        words = f"within {change.reliable:.2f} of the first score ({change.first:g}): no reliable change"
         self.key.append(("reliable", words))
 
     def _cutoff(self) -> None:
-        if self.scale is None or self.scale.cutoff is None:
+        if self.scale is None:
             return
         y = self.y(self.scale.cutoff)
         self.canvas.line(self.left, y, self.right, y, colour=drawing.INK, width=1.6)
-        self.canvas.text(self.left + 4, y - 4, f"cut-off {self.scale.cutoff:g}", colour=drawing.INK, halo=True)
+        # a label that scores would stand on is left out: the key says the same
+        near = [
+            min((abs(py - y + 8) for px, py in self.points if abs(px - end) < 76), default=99.0)
+            for end in (self.left, self.right)
+        ]
+        if max(near) > 13:
+            where, anchor = (self.left + 4, "start") if near[0] >= near[1] else (self.right - 4, "end")
+            self.canvas.text(where, y - 4, f"cut-off {self.scale.cutoff:g}", anchor=anchor, colour=drawing.INK, halo=True)
         self.key.append(("cutoff", f"clinical cut-off, {self.scale.cutoff:g}"))
 
     def _trend(self) -> None:
@@ -188,40 +206,46 @@ class _ScoreDrawing:
         # Theil-Sen's line goes through the median of what is left when its slope is taken out
         level = median(score.total - trend.slope_per_week * (week - middle) for score, week in zip(scores, weeks, strict=True))
         x = {week: self.axis.x(score.at) for score, week in zip(scores, weeks, strict=True)}
+        inside = self.canvas.clip((self.left, self.top, self.right - self.left, PLOT))
         pivot = (x[weeks[0]] + (x[weeks[-1]] - x[weeks[0]]) * (middle / weeks[-1] if weeks[-1] else 0), self._free(level))
         for end in (weeks[0], weeks[-1]):
             fan = [(x[end], self._free(level + slope * (end - middle))) for slope in trend.interval]
-            self.canvas.area([pivot, *fan], drawing.TREND_FILL, 0.22, self.inside)
+            self.canvas.area([pivot, *fan], drawing.TREND_FILL, 0.22, inside)
             for corner in fan:
-                self.canvas.path([pivot, corner], colour=drawing.TREND, width=0.9, dash="2 2", into=self.inside)
+                self.canvas.path([pivot, corner], colour=drawing.TREND, width=0.9, dash="2 2", into=inside)
         ends = [(x[end], self._free(level + trend.slope_per_week * (end - middle))) for end in (weeks[0], weeks[-1])]
-        self.canvas.path(ends, colour=drawing.TREND, width=2.2, dash="9 5", into=self.inside)
+        self.canvas.path(ends, colour=drawing.TREND, width=2.2, dash="9 5", into=inside)
         self.key.append(("trend", "trend with the 95 % interval of its slope"))
 
     def _free(self, value: float) -> float:
         """Where a value stands that may lie outside the scale; what does is cut by the plot's edge."""
         return round(self.top + PLOT * (self.high - value) / ((self.high - self.low) or 1), 1)
 
-    def _marks(self, badges: Sequence[Badge], y: float, *, change: bool) -> None:
+    def _marks(self, kind: str, badges: Sequence[Badge], y: float) -> None:
+        """One lane of numbered marks. Many of the common kind get short lines, or nothing else would be seen."""
+        dash, colour, width = MARK_LINES[kind]
+        end = self.top + 8 if kind == "mark" and self.crowded else self.bottom
         for badge in badges:
             for x in badge.lines:
-                dash, colour = ("8 3 2 3", drawing.INK) if change else ("2 3", drawing.DANGER if badge.crisis else drawing.RULE)
-                self.canvas.line(x, y + 17, x, self.bottom, colour=colour, width=1.3 if change else 1, dash=dash)
-            fill = drawing.DANGER if badge.crisis else "#ffffff"
-            box = (badge.x - badge.width / 2, y, badge.width, 17)
-            self.canvas.rect(box, fill, edge=drawing.DANGER if badge.crisis else drawing.QUIET, round_=0 if change else 8)
-            ink = "#ffffff" if badge.crisis else drawing.INK
-            self.canvas.text(badge.x, y + 12.8, badge.text, anchor="middle", colour=ink, bold=badge.crisis)
+                self.canvas.line(x, y + 17, x, end, colour=colour, width=width, dash=dash)
+        for badge in badges:
+            fill, ink = (drawing.DANGER, "#ffffff") if kind == "crisis" else ("#ffffff", drawing.INK)
+            edge = drawing.DANGER if kind == "crisis" else drawing.QUIET
+            self.canvas.rect(
+                (badge.x - badge.width / 2, y, badge.width, 17), fill, edge=edge, round_=0 if kind == "change" else 8
+            )
+            self.canvas.text(badge.x, y + 12.8, badge.text, anchor="middle", colour=ink, bold=kind == "crisis")
 
     def _scores(self) -> None:
         holes = {after for _, after in gaps([score.at for score in self.found.scores])}
         run: list[Point] = []
+        width = 2.0 if len(self.points) <= MANY_POINTS else 1.0
         for score, point in zip(self.found.scores, self.points, strict=True):
             if score.at in holes:
-                self.canvas.path(run, colour=drawing.SCORE)
+                self.canvas.path(run, colour=drawing.SCORE, width=width)
                 run = []
             run.append(point)
-        self.canvas.path(run, colour=drawing.SCORE)
+        self.canvas.path(run, colour=drawing.SCORE, width=width)
         self.canvas.dots(self.points, _radius(len(self.points)))
         self.key.insert(0, ("score", "score, each time it was filled in"))
         if holes:
@@ -232,7 +256,15 @@ class _ScoreDrawing:
         there = [(self.axis.x(s.at), s) for s in self.frame.sessions]
         ticks = "".join(f"M{x:g} {y - 11:g}v9" for x, s in there if s.attended)
         if ticks:
-            self.canvas.add("path", {"d": ticks, "stroke": drawing.QUIET, "stroke-width": "1.3", "fill": "none"})
+            self.canvas.add(
+                "path",
+                {
+                    "d": ticks,
+                    "stroke": drawing.QUIET,
+                    "stroke-width": "1.3" if len(there) <= MANY_POINTS else "0.6",
+                    "fill": "none",
+                },
+            )
             self.key.append(("session", "session held"))
         if missed := [(x, y - 6.5) for x, s in there if not s.attended]:
             self.canvas.dots(missed, 2.8, drawing.QUIET, hollow=True)

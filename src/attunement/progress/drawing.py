@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from attunement.progress.time_axis import TimeAxis
 
 WIDE, NARROW = 720, 344
-INK, QUIET, SCORE, TREND, RELIABLE, DANGER, RULE = "#1d2430", "#4a5568", "#1b6f72", "#94500f", "#5b3f8c", "#8f2436", "#687384"
+INK, QUIET, SCORE, TREND, RELIABLE, DANGER, RULE = "#1d2430", "#4a5568", "#1b6f72", "#94500f", "#5b3f8c", "#8f2436", "#5d6878"
 BANDS = ("#f8fafc", "#f0f3f7", "#e7ecf2", "#dee5ed", "#d5dde7", "#ccd6e2")
 """From the mildest band of a measure to the most severe."""
 TREND_FILL, RELIABLE_FILL, GAP_FILL = "#c98a3d", "#5b3f8c", "#8a94a3"
@@ -95,7 +95,7 @@ class Canvas:
         paint = {
             "fill": "#ffffff" if hollow else colour,
             "stroke": colour if hollow else "#ffffff",
-            "stroke-width": "1.6" if hollow else "0.8",
+            "stroke-width": "1.6" if hollow else "0.8" if radius > 2 else "0",
         }
         for x, y in points:
             self.add("circle", {"cx": f"{x:g}", "cy": f"{y:g}", "r": f"{radius:g}"} | paint)

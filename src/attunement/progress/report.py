@@ -20,14 +20,13 @@ from attunement.progress.findings import TrendAnalysis
 from attunement.progress.journey import Journey
 from attunement.progress.measures import Measure
 from attunement.progress.report_parts import Parts
-from attunement.progress.report_pdf import to_pdf
+from attunement.progress.report_pdf import to_pdf as to_pdf  # a part of this module's interface
 from attunement.progress.time_axis import TimeAxis, fitted
 from attunement.records import ProgressReport, Timeframe
 
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["render", "to_pdf"]
 OPEN_SESSIONS, LISTED_MARKS = 10, 12
 """How many sessions stand open; up to how many marks are listed under each chart, more of them under the first only."""
 
@@ -63,7 +62,7 @@ def render(
         analysis=analysis,
         held=len(held),
         missed=len(journey.sessions) - len(held),
-        signed=sum(bool(s.signed_by) for s in journey.sessions),
+        signed=sum(bool(s.signed_by) for s in held),
         alerts=find_alerts(journey, analysis, report.overall_trajectory, measures, parts.day),
         not_checked=not_checked(journey, measures),
         danger_words=danger_words,

@@ -61,7 +61,9 @@ class GoalPart:
 class Parts:
     """All parts of one report; `frame` gets its marks here."""
 
-    def __init__(self, journey: Journey, report: ProgressReport, analysis: TrendAnalysis, measures: Mapping[str, Measure], frame: Frame) -> None:
+    def __init__(
+        self, journey: Journey, report: ProgressReport, analysis: TrendAnalysis, measures: Mapping[str, Measure], frame: Frame
+    ) -> None:
         self.journey, self.report, self.analysis, self.measures_by_code = journey, report, analysis, measures
         self.zone = frame.axis.zone
         self.frame = replace(frame, marks=[m for m in self.marks if frame.axis.start <= m.at <= frame.axis.end])
@@ -80,11 +82,26 @@ class Parts:
 
     @cached_property
     def marks(self) -> Sequence[Mark]:
-        """All that stands on the time line of every chart, numbered in the order of time."""
-        found = [(e.at, EVENT_WORDS.get(e.kind, e.kind.replace("_", " ")), e.title, e.kind == "crisis") for e in self.journey.events]
+        """All that stands on the time line of every chart, numbered in the order of time; crises have numbers of their own."""
+        found = [
+            (e.at, EVENT_WORDS.get(e.kind, e.kind.replace("_", " ")), e.title, e.kind == "crisis") for e in self.journey.events
+        ]
         found += [(m.reached_at, "milestone", m.title, False) for m in self.milestones]
-        found += [(s.log.timestamp, "sign of danger in a session", danger_words(s), True) for s in self.journey.sessions if dangerous(s)]
-        return [Mark(at, str(n), kind, title, crisis) for n, (at, kind, title, crisis) in enumerate(sorted(found), 1)]
+        found += [
+            (s.log.timestamp, "sign of danger in a session", danger_words(s), True) for s in self.journey.sessions if dangerous(s)
+        ]
+        numbers = {False: 0, True: 0}
+        marks = []
+        for at, kind, title, crisis in sorted(found):
+            numbers[crisis] += 1
+            marks.append(Mark(at, f"{'!' if crisis else ''}{numbers[crisis]}", kind, title, crisis))
+        return marks
+
+    @property
+    def evidence(self) -> Sequence[str]:
+        """That of the trajectory, measures called by their names instead of their codes."""
+        named = [words.partition(": ") for words in self.analysis.evidence]
+        return ["".join((short_name(a, self.measures_by_code) if a in self.measures_by_code else a, *b)) for a, *b in named]
 
     # --- measures ------------------------------------------------------------------------------------
 
@@ -106,7 +123,9 @@ class Parts:
         ]
         chart = score_chart(found, measure, self.frame, self._told(found, measure, name)) if found.scores else None
         title = measure.title if measure else found.measure
-        return MeasurePart(name, title, found, chart, self._facts(found, measure), holes, changes, self._score_rows(found, measure))
+        return MeasurePart(
+            name, title, found, chart, self._facts(found, measure), holes, changes, self._score_rows(found, measure)
+        )
 
     def _told(self, found: MeasureTrend, measure: Measure | None, name: str) -> tuple[str, str]:
         """Title and description of a chart: what it shows, in figures."""
@@ -116,7 +135,9 @@ class Parts:
             title += f" to {last.total:g} on {self.day(last.at)}; lowest {min(totals):g}, highest {max(totals):g}"
         told = []
         if measure:
-            told.append(f"Scale {measure.low:g} to {measure.high:g}, {'higher' if measure.higher_is_worse else 'lower'} is worse, cut-off {measure.cutoff:g}.")
+            told.append(
+                f"Scale {measure.low:g} to {measure.high:g}, {'higher' if measure.higher_is_worse else 'lower'} is worse, cut-off {measure.cutoff:g}."
+            )
             told.append("Bands: " + ", ".join(f"{b.name} {b.low:g} to {b.high:g}" for b in measure.bands) + ".")
         if found.trend:
             told.append(f"Trend {signed(found.trend.slope_per_week)} points a week.")
@@ -128,25 +149,50 @@ class Parts:
         """What was found, one line each: (what, in words)."""
         facts: list[tuple[str, str]] = []
         if found.scores:
-            first, last = found.scores[0], found.scores[-1]
-            bands = [f" ({measure.band(s.total)})" if measure else "" for s in (first, last)]
-            facts.append(("First and last score", f"{first.total:g}{bands[0]} on {self.day(first.at)}; {last.total:g}{bands[1]} on {self.day(last.at)}"))
+            ends = [found.scores[0], found.scores[-1]] if len(found.scores) > 1 else [found.scores[0]]
+            told = [f"{s.total:g}{f' ({measure.band(s.total)})' if measure else ''} on {self.day(s.at)}" for s in ends]
+            facts.append(("First and last score" if len(ends) > 1 else "Score", "; ".join(told)))
         if found.change:
             c = found.change
-            facts.append(("Reliable change", f"{CHANGE_WORDS.get(c.status, c.status)} ({signed(c.change)} points; reliable from {c.reliable:.1f} on). {c.explanation}"))
+            facts.append(
+                (
+                    "Reliable change",
+                    f"{CHANGE_WORDS.get(c.status, c.status)} ({signed(c.change)} points; reliable from {c.reliable:.2f} on). {c.explanation}",
+                )
+            )
         if found.expected:
             e = found.expected
             on = "on track" if e.on_track else "not on track"
-            facts.append(("Against the expected course", f"{on}: observed {e.observed:g}, expected {e.expected:.1f} ({e.band[0]:.1f} to {e.band[1]:.1f}). {e.explanation}"))
+            facts.append(
+                (
+                    "Against the expected course",
+                    f"{on}: observed {e.observed:g}, expected {e.expected:.1f} ({e.band[0]:.1f} to {e.band[1]:.1f}). {e.explanation}",
+                )
+            )
         if found.trend:
             t = found.trend
             p = "p < 0.001" if t.p < 0.001 else f"p = {t.p:.3f}"
-            facts.append(("Trend", f"{signed(t.slope_per_week)} points a week (95 % interval {signed(t.interval[0])} to {signed(t.interval[1])}; Mann-Kendall {p}; {t.points} scores)"))
+            facts.append(
+                (
+                    "Trend",
+                    f"{signed(t.slope_per_week)} points a week (95 % interval {signed(t.interval[0])} to {signed(t.interval[1])}; Mann-Kendall {p}; {t.points} scores)",
+                )
+            )
         for plateau in found.plateaus:
-            facts.append(("Plateau", f"{self.day(plateau.start)} to {self.day(plateau.end)}: about {plateau.mean:.1f}, changing by less than {plateau.margin:.2g} points a week ({plateau.points} scores)"))
+            facts.append(
+                (
+                    "Plateau",
+                    f"{self.day(plateau.start)} to {self.day(plateau.end)}: about {plateau.mean:.1f}, changing by less than {plateau.margin:.2g} points a week ({plateau.points} scores)",
+                )
+            )
         if found.season:
             s = found.season
-            facts.append(("Season", f"highest in {MONTHS[s.high_month - 1]}, lowest in {MONTHS[s.low_month - 1]}, by ±{s.amplitude:.1f} points ({s.interval[0]:.1f} to {s.interval[1]:.1f}; {s.years:.1f} years)"))
+            facts.append(
+                (
+                    "Season",
+                    f"highest in {MONTHS[s.high_month - 1]}, lowest in {MONTHS[s.low_month - 1]}, by ±{s.amplitude:.1f} points ({s.interval[0]:.1f} to {s.interval[1]:.1f}; {s.years:.1f} years)",
+                )
+            )
         return facts
 
     def _score_rows(self, found: MeasureTrend, measure: Measure | None) -> list[list[str]]:
@@ -160,7 +206,9 @@ class Parts:
                 elif answer > critical.above:
                     notes.append(f"item {critical.item}: {answer}")
             since = "" if before is None else signed(score.total - before)
-            rows.append([self.day(score.at), f"{score.total:g}", measure.band(score.total) if measure else "", since, "; ".join(notes)])
+            rows.append(
+                [self.day(score.at), f"{score.total:g}", measure.band(score.total) if measure else "", since, "; ".join(notes)]
+            )
             before = score.total
         return rows
 
@@ -178,16 +226,31 @@ class Parts:
             level = "" if last.attainment is None else f"{signed(last.attainment)}, {ATTAINED.get(last.attainment, '')}"
             now = f"{level or f'{last.percent:g} %'} on {self.day(last.at)}"
         by_level = len(rated) >= len(shares)
-        values = [(r.at, float(r.attainment or 0), None) for r in rated] if by_level else [(r.at, float(r.percent or 0), None) for r in shares]
+        values = (
+            [(r.at, float(r.attainment or 0), None) for r in rated]
+            if by_level
+            else [(r.at, float(r.percent or 0), None) for r in shares]
+        )
         chart = None
         if len(values) > 1:
-            ends = (-2.0, 2.0, {-2.0: "−2", 0.0: "expected 0", 2.0: "+2"}) if by_level else (0.0, 100.0, {0.0: "0 %", 50.0: "50 %", 100.0: "100 %"})
+            ends = (
+                (-2.0, 2.0, {-2.0: "−2", 0.0: "expected 0", 2.0: "+2"})
+                if by_level
+                else (0.0, 100.0, {0.0: "0 %", 50.0: "50 %", 100.0: "100 %"})
+            )
             series = Series("each rating; it holds until the next", values, *ends)
             unit = "" if by_level else " percent"
             title = f"Goal {number} over time, {len(values)} ratings: {signed(values[0][1], by_level)}{unit} on {self.day(values[0][0])} to {signed(values[-1][1], by_level)}{unit} on {self.day(values[-1][0])}"
-            chart = small_chart(f"goal-{number}", series, self.frame, (title, "All ratings stand in the table under the charts."), steps=True)
+            chart = small_chart(
+                f"goal-{number}", series, self.frame, (title, "All ratings stand in the table under the charts."), steps=True
+            )
         rows = [
-            [self.day(r.at), "" if r.attainment is None else signed(r.attainment), "" if r.percent is None else f"{r.percent:g} %", r.note]
+            [
+                self.day(r.at),
+                "" if r.attainment is None else signed(r.attainment),
+                "" if r.percent is None else f"{r.percent:g} %",
+                r.note,
+            ]
             for r in goal.ratings
         ]
         return GoalPart(goal, now, self.report.goal_progress.get(goal.goal_id), chart, rows)
@@ -203,7 +266,9 @@ class Parts:
         if self.report.overall_trajectory == NOT_ENOUGH:
             found.insert(0, ("Trajectory", "no measure has enough scores yet to tell improving, stable and regressing apart."))
         unrated = [part.goal.title for part in self.goals if not part.rows]
-        found += [("Goal", f"\N{LEFT DOUBLE QUOTATION MARK}{title}\N{RIGHT DOUBLE QUOTATION MARK} was not rated.") for title in unrated]
+        found += [
+            ("Goal", f"\N{LEFT DOUBLE QUOTATION MARK}{title}\N{RIGHT DOUBLE QUOTATION MARK} was not rated.") for title in unrated
+        ]
         unknown = [part.name for part in self.emotions.parts if not part.known]
         if unknown:
             found.append(("Emotions", f"no trend can be said of {', '.join(unknown)}."))

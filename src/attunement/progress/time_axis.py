@@ -14,12 +14,13 @@ GAP_TIMES, GAP_AT_LEAST = 3.0, timedelta(days=42)
 SHRUNK_UNDER = 0.35
 """An axis shows the whole timeframe unless its entries fill less than this share of it."""
 DAY_STEPS, MONTH_STEPS = (1, 2, 7, 14), (1, 2, 3, 6, 12, 24, 60, 120)
-MARK_HEIGHT, LETTER = 17.0, 7.4
+LETTER = 7.4
+"""Room for a letter of a badge."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Something on the time line. `label` is its number in the legend; `kind` says in words what it is; `crisis` draws it as a warning."""
+    """Something on the time line. `label` is its number in the legend (crises: !1, !2); `kind` says in words what it is."""
 
     at: datetime
     label: str
@@ -36,7 +37,6 @@ class Badge:
     width: float
     text: str
     lines: Sequence[float]
-    crisis: bool
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,10 @@ class TimeAxis:
         return found
 
     def _badge(self, group: Sequence[Mark]) -> Badge:
-        crisis = any(mark.crisis for mark in group)
-        text = ("!" if crisis else "") + (group[0].label if len(group) == 1 else f"{group[0].label}–{group[-1].label}")
+        text = group[0].label if len(group) == 1 else f"{group[0].label}–{group[-1].label.lstrip('!')}"
         lines, width = [self.x(mark.at) for mark in group], 8 + LETTER * len(text)
         middle = min(max((lines[0] + lines[-1]) / 2, self.left + width / 2), self.right - width / 2)
-        return Badge(round(middle, 1), round(width, 1), text, lines, crisis)
+        return Badge(round(middle, 1), round(width, 1), text, lines)
 
 
 def fitted(start: datetime, end: datetime, times: Sequence[datetime]) -> tuple[datetime, datetime, bool]:

@@ -83,7 +83,7 @@ def test_change_points_are_those_of_ruptures_own_pelt() -> None:
         ours = statistics.change_points(y, 2.5, penalty=8.0, least=3)
         assert ours == ruptures.Pelt(model="l2", min_size=3, jump=1).fit(y / 2.5).predict(pen=8.0)[:-1]
         found += len(ours)
-        assert statistics.level_means(y, ours)[0] == pytest.approx(y[: (ours + [n])[0]].mean())
+        assert statistics.level_means(y, ours)[0] == pytest.approx(y[: ([*ours, n])[0]].mean())
     assert found >= 4
     assert statistics.change_points(np.ones(5), 1.0, penalty=8.0, least=3) == []
 

@@ -46,7 +46,7 @@ from attunement.security.codes import valid_id
 from attunement.security.grouped import GroupedWriter, Insert
 from attunement.security.holds import refuse_deleted
 from attunement.security.vault import Vault
-from attunement.storage.files import content_hash
+from attunement.storage.files import canonical, content_hash
 
 Rows = Sequence[Mapping[str, Any]]
 _EVER = ("", "9999")
@@ -114,7 +114,9 @@ class Journal:
     def add_entry(
         self, client: str, entry: NewEntry, act: Act, also: Sequence[Insert] = (), on_record: Sequence[Entry] = ()
     ) -> str:
-        """Writes one entry; its id. One whose `row` is there already changes nothing."""
+        """Writes one entry; its id. The same again (or one whose `row` is there already) changes nothing."""
+        if not entry.row:
+            entry = replace(entry, row=self.derived_id(client, entry.kind, stamp(entry.at), canonical(entry.content)))
         values = self._closed(valid_id("client", client), entry, act)
         try:
             self._write(client, [(entries, values), *also], act, values["id"], on_record)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from attunement.errors import DataError
+from attunement.errors import ConflictError, DataError
 from attunement.progress.alarms import CRITICAL_ANSWER, Alarm, Alarms, Raised
 from attunement.progress.findings import MeasureScore
 from attunement.progress.journal import Journal, NewEntry, no_session
@@ -16,6 +16,7 @@ from attunement.progress.measures import Measure, Scored, measures
 from attunement.progress.tables import EVENT, GOAL, MEASURE, MILESTONE, RATING, in_zone
 from attunement.security.accounts import new_id
 from attunement.security.acting import Act
+from attunement.security.clock import stamp
 from attunement.security.codes import valid_id
 from attunement.security.vault import Vault
 
@@ -96,6 +97,11 @@ class Keeping:
         """Keeps a questionnaire: its answers in order, or its total alone. The same again changes nothing. Raises `DataError`."""
         entry, score, alarm = self._scored(client_id, measure, answers, at)
         if self.journal.has_entry(client_id, entry.row):
+            there = self.journal.entry(client_id, entry.row)["content"]
+            if (there["items"], there["total"]) != (entry.content["items"], entry.content["total"]):
+                raise ConflictError(
+                    f"a {measure} of that time is there already and says something else: correct the entry {entry.row}"
+                )
             return score
         raised = self._raise(alarm)
         rows, on_record = (raised.inserts, raised.entries) if raised else ((), ())
@@ -218,7 +224,7 @@ class Keeping:
         """A questionnaire as an entry and a score, with the alarm that its answers raise."""
         measure = self.measure(code)
         scored, items = answered(measure, answers)
-        row = self.journal.derived_id(client, MEASURE, code, session or at.astimezone().isoformat())
+        row = self.journal.derived_id(client, MEASURE, code, session or stamp(at))
         kept = {
             "measure": code,
             "items": list(items),

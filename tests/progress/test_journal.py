@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
+from attunement.cli.tables import know_all
 from attunement.config import SecuritySettings, Settings
 from attunement.errors import ConflictError, DataError
 from attunement.progress.alarms import Alarm, Raised
@@ -25,6 +26,7 @@ from attunement.security.master_key import FileMasterKey
 from attunement.security.rights import correct_client, delete_client, export_client
 from attunement.security.vault import Vault
 
+know_all()
 ACT = Act("a-dr-bo", "r-1")
 NOW = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 CALM = EmotionalState({"relief": 0.5}, 0.3, -0.1)

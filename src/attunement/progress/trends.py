@@ -52,8 +52,8 @@ RECENT_WEEKS = 26.0
 PLATEAU_SCORES, PLATEAU_WEEKS = 8, 12.0
 """A plateau needs so many scores, and a slope that surely gives less than a reliable change over it, or over so many weeks if it is shorter."""
 SEASON_SCORES, SEASON_YEARS, SEASON_MONTHS, SEASON_P = 24, 2.0, 8, 0.01
-EMOTION_STATES, EMOTION_POINTS = 5, 150
-"""An emotion's trend needs so many states; of more than 150 neighbours are averaged."""
+EMOTION_STATES, EMOTION_POINTS = 5, 100
+"""An emotion's trend needs so many states; of more than 100 neighbours are averaged."""
 PAIR_POINTS = 1000
 """Of more scores than this neighbours are averaged before pairs are made: a score a day for years says no more than a score a week."""
 WAITING = (

@@ -37,7 +37,11 @@ _FAULTS = {
     "string_too_long": "is longer than {max_length:,} characters",
     "list_type": "must be a list",
     "too_long": "holds more than {max_length} turns: send the last ones",
-    "literal_error": f"must be one of {', '.join(ROLES)}",
+    "literal_error": "must be one of {expected}",
+    "timezone_aware": "needs its time zone: 2026-03-02T10:00:00+01:00",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
     "model_attributes_type": "must be text, or an object with role and content",
 }
 """What pydantic calls a fault, in our words: its own name parts of the program and repeat what was sent."""
@@ -87,6 +91,8 @@ def explain(faults: Sequence[Mapping[str, Any]], wanted: str, fields: str) -> st
         return f"the body is not valid JSON at character {path[0] + 1}: {known['error'].removesuffix(' at')}"
     if not path:
         return f"the body must be a JSON object with {wanted}, sent with Content-Type: application/json"
+    if kind == "literal_error" and path[-1:] == ["role"]:
+        known = {"expected": ", ".join(ROLES)}
     form = path.pop(2) if len(path) > 2 and path[2] in (TEXT, TURN) else ""
     if kind == "extra_forbidden":
         return f"{_where(path)} is not known: the fields are {'role and content' if form else fields}"

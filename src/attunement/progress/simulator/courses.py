@@ -136,13 +136,15 @@ def filled_in(rng: Generator, measure: Measure, true: NDArray[np.float64], corre
     return np.clip(np.rint(true + measure.error * noise), measure.low, measure.high).astype(np.int64)
 
 
-def ticks(rng: Generator, measure: Measure, total: int, weights: NDArray[np.float64]) -> tuple[int, ...]:
-    """Answers that give `total`: so many of all steps of all items, without putting any back, by the items' weights."""
+def ticks(rng: Generator, measure: Measure, totals: NDArray[np.int64], weights: NDArray[np.float64]) -> list[tuple[int, ...]]:
+    """Answers that give each total: so many of all steps of all items, without putting any back, by the items' weights."""
     values = sorted(answer.value for answer in measure.answers)
-    steps, items = values[-1] - values[0], len(measure.items)
-    odds = np.repeat(np.log(weights), steps) + rng.gumbel(size=steps * items)
-    wanted = total - values[0] * items
-    taken = np.argpartition(-odds, wanted - 1)[:wanted] if wanted else np.empty(0, dtype=np.int64)
-    counts = np.bincount(taken // steps, minlength=items) + values[0]
-    ends = values[0] + values[-1]
-    return tuple(int(ends - count if item.reverse else count) for count, item in zip(counts, measure.items, strict=True))
+    least, most, items = values[0], values[-1], len(measure.items)
+    steps = most - least
+    odds = np.repeat(np.log(weights), steps) + rng.gumbel(size=(len(totals), steps * items))
+    order = np.argsort(np.argsort(-odds, axis=1), axis=1)
+    taken = order < (totals - least * items)[:, np.newaxis]
+    counts = taken.reshape(len(totals), items, steps).sum(axis=2) + least
+    reverse = np.array([item.reverse for item in measure.items])
+    counts[:, reverse] = least + most - counts[:, reverse]
+    return [tuple(row) for row in counts.tolist()]

@@ -107,7 +107,9 @@ def read_journeys(path: Path) -> Iterator[TrainingJourney]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} (full.journeys) cannot be read: give a file of journeys as docs/sources.md describes it ({error})") from error
+        raise DataError(
+            f"{path} (full.journeys) cannot be read: give a file of journeys as docs/sources.md describes it ({error})"
+        ) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -24,6 +24,7 @@ def arrays(scores: list[int], times: list[int]) -> tuple[np.ndarray, np.ndarray]
 
 
 @given(SCORES, TIMES)
+@settings(deadline=None)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning:scipy.*")
 def test_theil_sen_is_scipys(scores: list[int], times: list[int]) -> None:
     t, y = arrays(scores, times)
@@ -40,6 +41,7 @@ def test_theil_sen_is_scipys(scores: list[int], times: list[int]) -> None:
 
 
 @given(SCORES)
+@settings(deadline=None)
 def test_mann_kendall_is_pymannkendalls(scores: list[int]) -> None:
     y = np.array(scores, dtype=float)
     ours = statistics.Pairs(np.arange(len(y), dtype=float), y).mann_kendall()
@@ -51,6 +53,7 @@ def test_mann_kendall_is_pymannkendalls(scores: list[int]) -> None:
 
 
 @given(SCORES, TIMES)
+@settings(deadline=None)
 def test_with_tied_times_the_variance_is_kendalls(scores: list[int], times: list[int]) -> None:
     t, y = arrays(scores, times)
     ours = statistics.Pairs(t, y).mann_kendall()
@@ -60,6 +63,7 @@ def test_with_tied_times_the_variance_is_kendalls(scores: list[int], times: list
 
 
 @given(SCORES, TIMES, st.floats(-50, 50), st.floats(0.1, 20))
+@settings(deadline=None)
 def test_a_shift_changes_no_slope_and_a_factor_every_one_alike(
     scores: list[int], times: list[int], shift: float, factor: float
 ) -> None:
@@ -83,7 +87,7 @@ def test_change_points_are_those_of_ruptures_own_pelt() -> None:
         ours = statistics.change_points(y, 2.5, penalty=8.0, least=3)
         assert ours == ruptures.Pelt(model="l2", min_size=3, jump=1).fit(y / 2.5).predict(pen=8.0)[:-1]
         found += len(ours)
-        assert statistics.level_means(y, ours)[0] == pytest.approx(y[: ([*ours, n])[0]].mean())
+        assert statistics.level_means(y, ours)[0] == pytest.approx(y[: [*ours, n][0]].mean())
     assert found >= 4
     assert statistics.change_points(np.ones(5), 1.0, penalty=8.0, least=3) == []
 
@@ -111,7 +115,7 @@ def test_one_terrible_day_makes_no_slope() -> None:
 
 
 @given(st.lists(st.integers(0, 27), min_size=8, max_size=40), st.integers(0, 2**31))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_plateau_is_what_two_one_sided_tests_say(scores: list[int], seed: int) -> None:
     t = np.cumsum(np.random.default_rng(seed).integers(3, 20, len(scores))) / 7
     y = np.array(scores, dtype=float)

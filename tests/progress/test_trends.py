@@ -67,6 +67,7 @@ def test_recovery_on_the_pcl5_ends_lower_than_the_clinical_range_begins() -> Non
 
 
 @given(st.floats(0, 27), st.floats(0, 27))
+@settings(deadline=None)
 def test_there_and_back_are_opposite(first: float, last: float) -> None:
     there, back = change_of(PHQ9, first, last), change_of(PHQ9, last, first)
     assert there.change == -back.change

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from attunement.errors import DataError
 from attunement.progress import milestones, trends
 from attunement.progress.alarms import IN_SESSION, Alarm, Alarms
-from attunement.progress.context import HistoricalContext, chosen
+from attunement.progress.context import HistoricalContext, chosen, crises_of
 from attunement.progress.findings import TrendAnalysis
 from attunement.progress.journal import NewEntry
 from attunement.progress.journey import Journey, LoggedSession, SessionData
@@ -124,10 +124,14 @@ class ProgressTrackingSystem(Keeping):
         now = self.vault.audit.clock()
         start, end = now - lookback_period, now + timedelta(days=1)
         journey = self.journal.journey(client_id, start, end)
+        before = self.journal.journey(client_id, None, start, words=False)  # danger is never too old to be told
+        crises = [*crises_of(before, self.measures), *crises_of(journey, self.measures)]
         vectors = self._vectors(client_id, journey, start, end)
         asked = self._vector(said) if said.strip() else None
         budget = tokens or self.settings.context_tokens
-        return chosen(journey, vectors, asked, lookback=lookback_period, tokens=budget, now=now, measures=self.measures)
+        return chosen(
+            journey, vectors, asked, lookback=lookback_period, tokens=budget, now=now, measures=self.measures, crises=crises
+        )
 
     def track_milestones(self, client_id: str) -> list[Milestone]:
         """The milestones of a client's whole journey, found by rules or set by hand, in the order of time. On record."""

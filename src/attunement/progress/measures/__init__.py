@@ -11,40 +11,20 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from attunement.errors import DataError
-from attunement.progress.measures.questionnaire import (
-    Answer,
-    Band,
-    Critical,
-    ExpectedCourse,
-    Item,
-    Measure,
-    MissingRule,
-    Norm,
-    PublishedChange,
-    Reliability,
-    Scored,
-    cutoff_between,
-    reliable_change,
-)
+from attunement.progress.measures.questionnaire import Answer as Answer
+from attunement.progress.measures.questionnaire import Band as Band
+from attunement.progress.measures.questionnaire import Critical as Critical
+from attunement.progress.measures.questionnaire import ExpectedCourse as ExpectedCourse
+from attunement.progress.measures.questionnaire import Item as Item
+from attunement.progress.measures.questionnaire import Measure as Measure
+from attunement.progress.measures.questionnaire import MissingRule as MissingRule
+from attunement.progress.measures.questionnaire import Norm as Norm
+from attunement.progress.measures.questionnaire import PublishedChange as PublishedChange
+from attunement.progress.measures.questionnaire import Reliability as Reliability
+from attunement.progress.measures.questionnaire import Scored as Scored
+from attunement.progress.measures.questionnaire import cutoff_between as cutoff_between
+from attunement.progress.measures.questionnaire import reliable_change as reliable_change
 
-__all__ = [
-    "Answer",
-    "Band",
-    "Critical",
-    "ExpectedCourse",
-    "Item",
-    "Measure",
-    "MissingRule",
-    "Norm",
-    "PublishedChange",
-    "Reliability",
-    "Scored",
-    "cutoff_between",
-    "measure_of",
-    "measures",
-    "read_measure",
-    "reliable_change",
-]
 _HERE = Path(__file__).parent
 
 

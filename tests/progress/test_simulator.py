@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -74,11 +73,7 @@ def test_shares_gaps_and_zones_are_obeyed() -> None:
     for one in worse:
         times = [session.log.timestamp for session in one.journey.sessions]
         assert all(at.tzinfo is zone and 9 <= at.hour < 18 for at in times)
-<<<<<<< HEAD
-        assert all(later - earlier >= timedelta(days=1) for earlier, later in itertools.pairwise(times))
-=======
         assert all(later - earlier >= timedelta(days=1) for earlier, later in pairwise(times))
->>>>>>> numbers
 
 
 def test_texts_vary_and_are_filled(journeys: list[SimulatedJourney]) -> None:

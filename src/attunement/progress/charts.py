@@ -70,7 +70,7 @@ def small_chart(name: str, series: Series, frame: Frame, told: tuple[str, str], 
     """One emotion or one goal; with `steps` a value holds until the next."""
     svgs = []
     for width in (WIDE, NARROW):
-        left, right = (104, width - 16) if width == WIDE else (78, width - 10)
+        left, right = (104, width - 16) if width == WIDE else (96, width - 10)
         canvas, axis, y = (
             Canvas(name, width, SMALL + AXIS + 12, *told),
             frame.axis_for(left, right),

@@ -564,7 +564,7 @@ class ProgressSettings(Section):
         None, description="Folder of TOML files with an organisation's own questionnaires; PHQ-9, GAD-7 and PCL-5 are built in."
     )
     lookback_days: int = Field(730, ge=1, description="How far back the history goes that is brought into a prompt.")
-    context_tokens: int = Field(384, ge=160, description="Most tokens of history in a prompt.")
+    context_tokens: int = Field(512, ge=160, description="Most tokens of history in a prompt.")
     alert_days: int = Field(
         30,
         ge=0,

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import takewhile
 
+from attunement.progress.alerts import short_name
+from attunement.progress.context import crises_of
 from attunement.progress.findings import DETERIORATED, NOT_ENOUGH, RECOVERED, REGRESSING, MeasureTrend, TrendAnalysis
 from attunement.progress.journey import Journey
+from attunement.progress.measures import Measure
 
 CRISIS_DAYS, UNSEEN_DAYS, UNRATED_DAYS, UNMEASURED_DAYS = 30, 42, 90, 60
 UNSIGNED = 3
+WELL_SCORES, WELL_WEEKS = 4, 12
 
 
-def recommendations(journey: Journey, analysis: TrendAnalysis, now: datetime) -> list[str]:
+def recommendations(journey: Journey, analysis: TrendAnalysis, measures: Mapping[str, Measure], now: datetime) -> list[str]:
     """The most urgent first."""
     out = [*_danger(journey, now)]
+    calm_since = max((crisis.at for crisis in crises_of(journey, measures)), default=None)
     for trend in analysis.measures:
-        out += _of_measure(trend)
+        out += _of_measure(trend, short_name(trend.measure, measures), calm_since, now)
     return [*out, *_of_journal(journey, analysis, now)]
 
 
@@ -31,21 +38,32 @@ def _danger(journey: Journey, now: datetime) -> list[str]:
     return [f"Review the safety plan: danger was found in the session of {dates}."]
 
 
-def _of_measure(trend: MeasureTrend) -> list[str]:
+def _of_measure(trend: MeasureTrend, name: str, last_crisis: datetime | None, now: datetime) -> list[str]:
     out = []
     why = f" ({trend.evidence[0]})" if trend.evidence else ""
     if trend.change and trend.change.status == DETERIORATED:
-        out.append(f"Review the plan: {trend.measure.upper()} is reliably worse than at the start. {trend.change.explanation}")
+        out.append(f"Review the plan: {name} is reliably worse than at the start. {trend.change.explanation}")
     elif trend.trajectory == REGRESSING:
-        out.append(f"Look into what changed: {trend.measure.upper()} is getting worse{why}.")
+        out.append(f"Look into what changed: {name} is getting worse{why}.")
     if trend.expected and not trend.expected.on_track:
         out.append(f"Not on track: {trend.expected.explanation}")
-    if trend.change and trend.change.status == RECOVERED and len(trend.plateaus) > 0:
+    if steady := _recovered_since(trend, last_crisis):
         out.append(
-            f"Consider the next step, for instance relapse prevention or longer intervals: {trend.measure.upper()} is below the cut-off and steady since "
-            f"{trend.plateaus[-1].start:%Y-%m-%d}."
+            f"Consider the next step, for instance relapse prevention or longer intervals: {name} is out of the clinical range since {steady}."
         )
     return out
+
+
+def _recovered_since(trend: MeasureTrend, last_crisis: datetime | None) -> str:
+    """Since when every score is on the good side of the cut-off, where that has lasted and no danger was told of meanwhile; else ""."""
+    change = trend.change
+    if change is None or change.status != RECOVERED or trend.trajectory == REGRESSING:
+        return ""
+    worse = 1 if change.change < 0 else -1
+    well = list(takewhile(lambda score: worse * score.total < worse * change.cutoff, reversed(trend.scores)))
+    if len(well) < WELL_SCORES or well[0].at - well[-1].at < timedelta(weeks=WELL_WEEKS):
+        return ""
+    return "" if last_crisis is not None and last_crisis >= well[-1].at else f"{well[-1].at:%Y-%m-%d}"
 
 
 def _of_journal(journey: Journey, analysis: TrendAnalysis, now: datetime) -> list[str]:

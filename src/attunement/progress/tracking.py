@@ -163,7 +163,7 @@ class ProgressTrackingSystem(Keeping):
         reached = [m for m in self._milestones(journey) if timeframe.start <= m.reached_at < timeframe.end]
         progress = {goal.goal_id: milestones.completion(goal) for goal in journey.goals if goal.ratings}
         sessions = sum(session.attended for session in journey.sessions)
-        advice = recommendations(journey, analysis, self.vault.audit.clock())
+        advice = recommendations(journey, analysis, self.measures, self.vault.audit.clock())
         report = ProgressReport(client_id, timeframe, sessions, progress, analysis.emotions, reached, analysis.trajectory, advice)
         return Overview(journey, report, analysis)
 

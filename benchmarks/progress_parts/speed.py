@@ -54,7 +54,7 @@ TALK = (
 )
 
 
-def measure(clients: int = 0) -> dict[str, Any]:
+def measured(clients: int) -> dict[str, Any]:
     """Both stores, both sizes. `clients` makes the large one smaller, to try it out."""
     from attunement.cli.tables import know_all
 
@@ -71,7 +71,7 @@ def measure(clients: int = 0) -> dict[str, Any]:
     postgres.start()
     try:
         for (store, url), (size, count) in itertools.product((("sqlite", ""), ("postgresql", postgres.url)), SIZES.items()):
-            count = min(count, clients or count)
+            count = min(count, clients)
             with tempfile.TemporaryDirectory() as folder:
                 out[f"{store}, {size}"] = found = _measured(Path(folder), url and _fresh(url, size), count)
                 print(store, size, found, flush=True)

@@ -49,7 +49,7 @@ def test_a_clients_journal(home: Path) -> None:
     assert attune("sessions", "c-1").count("signed by") == 1
     assert len(json.loads(attune("sessions", "c-1", "--session", "s-1", "--json"))) == 2
     shown = attune("show", "c-1", "--timeframe", "2026-Q1")
-    assert "not enough data" in shown and "Sleep six hours: 75 %" in shown
+    assert "not enough data" in shown and "Sleep six hours: 100 %" in shown
     assert "phq9: not enough data, 1 scores" in attune("trends", "c-1")
     assert "Sat the exam" in attune("milestones", "c-1")
     assert "exam" in attune("context", "c-1", "--said", "I worry about my father", "--days", "3000")

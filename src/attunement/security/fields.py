@@ -28,6 +28,7 @@ from attunement.storage.files import canonical
 FORM = 1
 HEAD_BYTES, NONCE_BYTES, TAG_BYTES = 5, 12, 16
 INDEX_BYTES = 16
+Cipher = tuple[DataKey, AESGCM]
 
 
 class FieldCipher:
@@ -52,7 +53,11 @@ class FieldCipher:
 
     def decrypt_row(self, table: str, row: str, subject: str, values: Mapping[str, bytes | None]) -> dict[str, Any]:
         """The inverse. Raises `IntegrityError` for what was changed or moved, `ShreddedError` for a deleted client's."""
-        ciphers: dict[int, tuple[DataKey, AESGCM]] = {}
+        return self._opened(table, row, subject, values, {})
+
+    def _opened(
+        self, table: str, row: str, subject: str, values: Mapping[str, bytes | None], ciphers: dict[tuple[str, int], Cipher]
+    ) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for column, value in values.items():
             if value is None:
@@ -61,15 +66,16 @@ class FieldCipher:
             if len(value) < HEAD_BYTES + NONCE_BYTES + TAG_BYTES or value[0] != FORM:
                 raise IntegrityError(f"{table}.{column} of {row} is no encrypted field")
             version = int.from_bytes(value[1:HEAD_BYTES], "big")
-            if version not in ciphers:
+            if (subject, version) not in ciphers:
                 key = self.ring.key(subject, version)
-                ciphers[version] = key, AESGCM(key.secret)
-            key, cipher = ciphers[version]
+                ciphers[subject, version] = key, AESGCM(key.secret)
+            key, cipher = ciphers[subject, version]
             nonce, rest = value[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES], value[HEAD_BYTES + NONCE_BYTES :]
             try:
-                out[column] = json.loads(cipher.decrypt(nonce, rest, _place(table, column, row, key)))
+                text = cipher.decrypt(nonce, rest, _place(table, column, row, key))
             except InvalidTag as error:
                 raise IntegrityError(f"{table}.{column} of {row} was changed, or moved there from elsewhere") from error
+            out[column] = json.loads(text.decode("utf-8", "surrogatepass"))
         return out
 
     def encrypt(self, value: Any, *, table: str, column: str, row: str, subject: str) -> bytes | None:
@@ -85,9 +91,10 @@ class FieldCipher:
     ) -> list[dict[str, Any]]:
         """Many rows as they came from the database; `row` and `subject` name the columns that hold their id and client."""
         found, names = [dict(r) for r in rows], tuple(columns)
-        self.ring.load(str(r[subject]) for r in found)
+        self.ring.load(dict.fromkeys(str(r[subject]) for r in found))
+        ciphers: dict[tuple[str, int], Cipher] = {}  # made once for all rows of a client: half of what a row costs
         for r in found:
-            r.update(self.decrypt_row(table, str(r[row]), str(r[subject]), {name: r[name] for name in names}))
+            r.update(self._opened(table, str(r[row]), str(r[subject]), {name: r[name] for name in names}, ciphers))
         return found
 
     def blind_index(self, value: str, *, table: str, column: str, subject: str = SYSTEM) -> bytes:
@@ -103,5 +110,9 @@ class FieldCipher:
 
 def _place(table: str, column: str, row: str, key: DataKey) -> bytes:
     """Where a field stands. The parts are told apart by their lengths: no two places give the same bytes."""
-    parts = (table, column, row, key.subject, str(key.version))
-    return "".join(f"{len(part)}:{part}" for part in parts).encode("utf-8", "surrogatepass")
+    subject, version = key.subject, str(key.version)
+    return (
+        f"{len(table)}:{table}{len(column)}:{column}{len(row)}:{row}{len(subject)}:{subject}{len(version)}:{version}".encode(
+            "utf-8", "surrogatepass"
+        )
+    )

@@ -254,5 +254,4 @@ def _simpler(cases: Sequence[Case]) -> dict[str, Any]:
         "last_less_first_over_reliable_change": by(lambda c: (c.scores[-1].total - c.scores[0].total, c.measure.reliable)),
         "least_squares_over_half_of_what_matters": by(lambda c: (slope(c), c.measure.important / 2)),
         "mann_kendall_p_below_0.05": by(lambda c: (np.sign(c.found.trend.tau), 0 if c.found.trend.p < 0.05 else 2)),
-        "true_change_with_one_error": by(lambda c: (c.effect, 0.75 * c.measure.important)),
     }

@@ -65,6 +65,10 @@ Vectors = NDArray[np.float32]
 Count = Callable[[str], int]
 
 
+LIKELY = 64
+"""Sessions whose words are opened for a choice: 512 tokens hold about twelve, and those too like another make room for the next."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A past session as far as it may go into a prompt: all that this module ever sees of it."""
@@ -329,14 +333,11 @@ def _put_sessions(
     if not places or block.room < LEAST_ITEM:
         return
     rows = vectors[places]
-    ages = np.asarray([(now - candidates[i].timestamp) / timedelta(days=1) for i in places])
-    recent = 0.5 ** (ages / HALF_LIFE_DAYS)
-    near = np.maximum(rows @ said, 0.0) if said is not None else np.zeros(len(places))
-    worth = NEARNESS * near + RECENCY * recent if said is not None else recent
+    near, recent, worth = _worth([candidates[i].timestamp for i in places], rows, said, now)
     alike, open_ = np.zeros(len(places)), np.ones(len(places), dtype=bool)
     texts: set[str] = set()
     found: list[tuple[Excerpt, str]] = []
-    best = int(ages.argmin())  # the last session
+    best = int(recent.argmax())  # the last session
     misfits = 0
     while open_.any() and block.room >= LEAST_ITEM and misfits < MISFITS:
         open_[best] = False
@@ -358,6 +359,29 @@ def _put_sessions(
                 misfits += 1
         best = int(np.where(open_, LAMBDA * worth - (1 - LAMBDA) * alike, -np.inf).argmax())
     block.sessions = sorted(found, key=lambda pair: pair[0].timestamp)
+
+
+def _worth(
+    times: Sequence[datetime], rows: Vectors, said: Vectors | None, now: datetime
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Of each session how near it is to what was said, how recent, and what it is worth by both, `[n]`."""
+    ages = np.asarray([(now - time) / timedelta(days=1) for time in times])
+    recent = 0.5 ** (ages / HALF_LIFE_DAYS)
+    if said is None:
+        return np.zeros(len(times)), recent, recent
+    near = np.maximum(rows @ said, 0.0)
+    return near, recent, NEARNESS * near + RECENCY * recent
+
+
+def likely(times: Sequence[datetime], rows: Vectors, said: Vectors | None, now: datetime, most: int = LIKELY) -> list[int]:
+    """The places of the sessions that `choose` may take, the worthiest and the newest: only their words have to be opened.
+
+    `rows` `[n, d]` are the vectors of the summaries. A budget that holds more than `most` sessions gets these alone.
+    """
+    if len(times) <= most:
+        return list(range(len(times)))
+    _, recent, worth = _worth(times, rows, said, now)
+    return sorted({*np.argsort(-worth)[:most].tolist(), int(recent.argmax())})
 
 
 def _session_line(candidate: Candidate, text: str, why: str, now: datetime, block: _Block) -> tuple[Excerpt, str] | None:

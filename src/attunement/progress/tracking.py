@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from attunement.errors import DataError
 from attunement.progress import milestones, trends
 from attunement.progress.alarms import IN_SESSION, Alarm, Alarms
-from attunement.progress.context import HistoricalContext, chosen, crises_of
+from attunement.progress.context import HistoricalContext, chosen, crises_of, likely
 from attunement.progress.findings import TrendAnalysis
 from attunement.progress.journal import NewEntry
 from attunement.progress.journey import Journey, LoggedSession, SessionData
@@ -123,12 +123,15 @@ class ProgressTrackingSystem(Keeping):
         self.journal.record_read(client_id, self.act, "context:read")
         now = self.vault.audit.clock()
         start, end = now - lookback_period, now + timedelta(days=1)
-        journey = self.journal.journey(client_id, start, end)
-        before = self.journal.journey(client_id, None, start, words=False)  # danger is never too old to be told
-        crises = [*crises_of(before, self.measures), *crises_of(journey, self.measures)]
-        vectors = self._vectors(client_id, journey, start, end)
-        asked = self._vector(said) if said.strip() else None
-        budget = tokens or self.settings.context_tokens
+        whole = self.journal.journey(client_id, None, end, words=False)  # danger is never too old to be told
+        within = [session for session in whole.sessions if session.log.timestamp >= start]
+        vectors = self._vectors(client_id, within, start, end)
+        asked = self._vector(said) if said.strip() and vectors else None
+        logs = [session.log for session in within if session.log.session_id in vectors]
+        rows = np.asarray([vectors[log.session_id] for log in logs], dtype=np.float32)
+        near = [logs[place].session_id for place in likely([log.timestamp for log in logs], rows, asked, now)]
+        journey = replace(whole, sessions=list(self.journal.with_words(client_id, near).values()))
+        budget, crises = tokens or self.settings.context_tokens, crises_of(whole, self.measures)
         return chosen(
             journey, vectors, asked, lookback=lookback_period, tokens=budget, now=now, measures=self.measures, crises=crises
         )
@@ -217,13 +220,16 @@ class ProgressTrackingSystem(Keeping):
     def _vector(self, text: str) -> NDArray[np.float32] | None:
         return self._tools.encode([text])[0] if text.strip() else None
 
-    def _vectors(self, client: str, journey: Journey, start: datetime, end: datetime) -> dict[str, NDArray[np.float32]]:
-        """The sessions' embeddings; those that lack theirs (an edit, an import) are made now and kept."""
+    def _vectors(
+        self, client: str, within: Sequence[LoggedSession], start: datetime, end: datetime
+    ) -> dict[str, NDArray[np.float32]]:
+        """The sessions' embeddings; those that lack theirs (an edit, an import) are made now and kept. A session without a summary has none."""
         vectors = self.journal.vectors(client, start, end)
-        lacking = [s.log for s in journey.sessions if s.log.session_id not in vectors and s.log.conversation_summary.strip()]
-        if lacking:
-            made = self._tools.encode([each.conversation_summary for each in lacking])
-            new = {each.session_id: vector for each, vector in zip(lacking, made, strict=True)}
+        lacking = [s.log.session_id for s in within if s.log.session_id not in vectors]
+        found = [s.log for s in self.journal.with_words(client, lacking).values() if s.log.conversation_summary.strip()]
+        if found:
+            made = self._tools.encode([each.conversation_summary for each in found])
+            new = {each.session_id: vector for each, vector in zip(found, made, strict=True)}
             self.journal.keep_vectors(client, new)
             vectors |= new
         return vectors

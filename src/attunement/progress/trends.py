@@ -220,7 +220,8 @@ def _with_plateaus(found: MeasureTrend, measure: Measure, t: Series, y: Series, 
         missing.append(f"plateau: {len(t)} of at least {PLATEAU_SCORES} scores")
         return found
     times = [one.at for one in found.scores]
-    starts = [times.index(point.at) for point in found.change_points]
+    places = {one.at: place for place, one in reversed(list(enumerate(found.scores)))}  # of scores at one time the first
+    starts = [places[point.at] for point in found.change_points]
     plateaus = []
     for start, end in zip([0, *starts], [*starts, len(t)], strict=True):
         flat = statistics.plateau_start(
@@ -328,7 +329,8 @@ def overall(
     """One trajectory of several measures, by the first of these that holds.
 
     Regressing: half or more of those that can be judged regress, or one does whose last score is also reliably worse than its first (with
-    several measures one of them says worse by chance too often). Improving: any improves. Stable: any is stable, or regresses alone.
+    several measures one of them says worse by chance too often). Improving: any improves and none regresses: a worsening must not hide behind
+    another measure's improvement. Stable: any is stable, or regresses alone.
     Emotions do not decide it: they are a model's estimate and not a questionnaire.
     """
     judged = [one for one in measures if one.trajectory != NOT_ENOUGH]
@@ -336,7 +338,7 @@ def overall(
     sure = any(one.change is not None and one.change.status == DETERIORATED for one in worse)
     if worse and (sure or 2 * len(worse) >= len(judged)):
         trajectory = REGRESSING
-    elif any(one.trajectory == IMPROVING for one in judged):
+    elif not worse and any(one.trajectory == IMPROVING for one in judged):
         trajectory = IMPROVING
     else:
         trajectory = STABLE if judged else NOT_ENOUGH

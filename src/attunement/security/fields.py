@@ -111,8 +111,6 @@ class FieldCipher:
 def _place(table: str, column: str, row: str, key: DataKey) -> bytes:
     """Where a field stands. The parts are told apart by their lengths: no two places give the same bytes."""
     subject, version = key.subject, str(key.version)
-    return (
-        f"{len(table)}:{table}{len(column)}:{column}{len(row)}:{row}{len(subject)}:{subject}{len(version)}:{version}".encode(
-            "utf-8", "surrogatepass"
-        )
+    return f"{len(table)}:{table}{len(column)}:{column}{len(row)}:{row}{len(subject)}:{subject}{len(version)}:{version}".encode(
+        "utf-8", "surrogatepass"
     )

@@ -95,10 +95,13 @@ def measure(
     with journal("client:write", recipe, overrides, client) as system:
         score = system.add_measure(client, code, given, _time(at))
         told = system.measure(code)
+        unknown = (told.score(given) if isinstance(given, list) else told.of_total(given)).critical_unknown
     if as_json:
         _tell(score)
         return
     typer.echo(f"{told.title}: {score.total:g} of {told.high:g} ({told.of_total(score.total).band}); entry {score.entry_id}")
+    for item in unknown:
+        typer.echo(f"  item {item} is not known, and it asks about danger: ask the client")
 
 
 @app.command()

@@ -419,6 +419,14 @@ class ServingSettings(Section):
 class AccessSettings(Section):
     """Accounts, sessions and API keys."""
 
+    key_grace_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="While the SQL store does not answer, an API key that this process let in so lately is let in without it; 0: none is. A key revoked "
+        "by another process just before may hold that long, then alone.",
+    )
+
     min_password_length: int = Field(
         15, ge=12, le=128, description="Characters of a password (NIST SP 800-63B-4: 15 where it is the only factor)."
     )

@@ -6,18 +6,18 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from attunement.errors import AccessError, DataError
+from attunement.errors import AccessError, DataError, StoreDownError
 from attunement.security import throttle
 from attunement.security.accounts import Accounts
 from attunement.security.acting import Act, one_line
-from attunement.security.api_keys import FORM, START
+from attunement.security.api_keys import FORM, START, ApiKeys
 from attunement.security.entry import Access, local_operator, operator_act
 from attunement.security.passwords import Passwords
 from attunement.security.permissions import Role
@@ -300,6 +300,39 @@ def test_a_key_is_shown_once_expires_overlaps_and_ends(access: Access, clock: Se
     told = [(a.split(":")[1], o) for _, a, o in recorded(access)]
     assert [a for a, o in told if o == "done"] == ["create", "rotate", "revoke"]
     assert told.count(("use", "refused")) == 3, "a wrong secret, an expired and a revoked key"
+
+
+def test_while_the_store_is_away_only_a_key_that_was_let_in_lately_is(
+    access: Access, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, unused, ended = (access.keys.create(name, ["inference:create"], ACT, days=1) for name in ("form", "site", "bot"))
+    elsewhere = ApiKeys(access.audit, access.settings, clock)
+    assert access.by_key(shown, ACT) and access.by_key(ended, ACT)
+    elsewhere.revoke("bot", ACT)
+    assert access.by_key(ended, ACT) is None
+
+    @contextmanager
+    def away(*_: object, **__: object) -> Iterator[None]:
+        raise StoreDownError("gone")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(access.audit.store, "snapshot", away)
+        patch.setattr(access.audit.store, "begin", away)
+        principal = access.by_key(shown, ACT) or pytest.fail("no principal")
+        assert principal.scopes == {"inference:create"}
+        for other in (unused, ended, shown[:-1] + ("A" if shown[-1] != "A" else "B")):
+            with pytest.raises(StoreDownError):
+                access.by_key(other, ACT)
+        clock.forward(days=2)  # it would be over by now
+        with pytest.raises(StoreDownError):
+            access.by_key(shown, ACT)
+    clock.forward(days=-2)
+    access.keys.revoke("form", ACT)
+    with monkeypatch.context() as patch:
+        patch.setattr(access.audit.store, "snapshot", away)
+        with pytest.raises(StoreDownError):
+            access.by_key(shown, ACT)
 
 
 def test_scopes_are_of_the_table(access: Access) -> None:

@@ -110,6 +110,12 @@ def test_who_is_in_danger_is_answered_when_the_store_is_gone(
         assert answer.answer.action == "crisis" and "988" in answer.answer.reply.response and answer.review == ""
         assert "could not be kept" in caplog.text and "kill myself" not in caplog.text
         assert stores.transcripts.spool.count() == 1  # the transcript waits for the store
+        exchanges.answer(asked("I feel a bit low."), ACT)  # still gone: it is not asked again at once
+        assert len(exchanges._unkept) == 1
+        monkeypatch.undo()
+        exchanges._next_try = 0.0
+        exchanges.answer(asked("I feel a bit low."), ACT)
+        assert [row["priority"] for row in exchanges.reviews.alerts(ACT)] == ["imminent"] and not exchanges._unkept
 
 
 def test_danger_is_on_disk_before_the_first_word_of_a_stream(tmp_path: Path) -> None:

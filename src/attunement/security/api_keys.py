@@ -10,7 +10,10 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from attunement.config import AccessSettings
-from attunement.errors import DataError
+from attunement.errors import DataError, StoreDownError
 from attunement.security.accounts import NAME, new_id
 from attunement.security.acting import REFUSED, Act
 from attunement.security.audit import AuditLog, Entry
@@ -31,6 +34,7 @@ START = "attn_"
 FORM = re.compile(r"attn_([a-z2-7]{12})_([A-Za-z0-9_-]{43})")
 TOUCH_SECONDS = 60.0
 LONGEST_DAYS = 366.0
+MOST_KNOWN = 1000
 
 _services = sa.Table(
     "service_accounts",
@@ -73,6 +77,8 @@ class ApiKeys:
     def __init__(self, audit: AuditLog, settings: AccessSettings, clock: Clock = utc_now) -> None:
         self._audit, self._store, self._settings, self._clock = audit, audit.store, settings, clock
         self._touched: dict[str, float] = {}
+        self._lately: OrderedDict[str, tuple[float, Key]] = OrderedDict()
+        """Keys that were let in, by their hash, with until when they are without the store."""
 
     def create(self, name: str, scopes: Iterable[str], act: Act, days: float | None = None) -> str:
         """A service account with its first key, which is shown this once. Raises `DataError`."""
@@ -113,6 +119,8 @@ class ApiKeys:
             ended = connection.execute(_keys.update().where(which).values(revoked=self._now())).rowcount
             for service in services:
                 self._record(connection, act, "revoke", service)
+        for known in [known for known, (_, key) in self._lately.items() if key.prefix == wanted or key.service in services]:
+            self._lately.pop(known, None)
         if not ended:
             raise DataError(f"there is no key or service '{name_or_prefix}' to revoke: list them with  attune accounts key list")
         return int(ended)
@@ -127,27 +135,43 @@ class ApiKeys:
     def find(self, shown: str, act: Act) -> Key | None:
         """The live key that was shown, None for any other. The time it takes tells nothing of the secret.
 
-        What was a key once, or begins like one, is on record: somebody has an old key, or half of one.
+        What was a key once, or begins like one, is on record: somebody has an old key, or half of one. While the store does not answer, a key
+        that this process let in lately (`access.key_grace_seconds`) is let in: nobody in distress is to be turned away for that.
         """
         parts = FORM.fullmatch(shown)
         if parts is None:
             return None
         query = sa.select(_keys, _services.c.name, _services.c.scopes).join(_services).where(_keys.c.prefix == parts[1])
-        with self._store.snapshot() as connection:
-            row = connection.execute(query).first()
+        try:
+            with self._store.snapshot() as connection:
+                row = connection.execute(query).first()
+        except StoreDownError:
+            until, known = self._lately.get(_hash(shown), (0.0, None))
+            if known is None or time.monotonic() > until or known.expires <= self._now():
+                raise
+            return known
         right = hmac.compare_digest(row.hash if row else "0" * 64, _hash(shown))
         if row is None:
             return None
         key, now = self._key(row), self._now()
         if not right or key.status != "live":
+            self._lately.pop(_hash(shown), None)  # revoked elsewhere
             with self._audit.begin() as connection:
                 self._audit.append(connection, Entry(key.service, "service_keys:use", outcome=REFUSED, request=act.request))
             return None
         if now - max(key.last_used or 0, self._touched.get(key.prefix, 0)) > TOUCH_SECONDS:
             self._touched[key.prefix] = now  # one of the requests that come at once notes it, the others need not wait to write
-            with self._store.begin() as connection:
+            with suppress(StoreDownError), self._store.begin() as connection:
                 connection.execute(_keys.update().where(_keys.c.prefix == key.prefix).values(last_used=now))
+        self._remember(_hash(shown), key)
         return key
+
+    def _remember(self, shown: str, key: Key) -> None:
+        if self._settings.key_grace_seconds:
+            self._lately[shown] = time.monotonic() + self._settings.key_grace_seconds, key
+            self._lately.move_to_end(shown)
+            while len(self._lately) > MOST_KNOWN:
+                self._lately.popitem(last=False)
 
     def _now(self) -> float:
         return self._clock().timestamp()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,6 +31,9 @@ from attunement.storage.transcripts.store import made_now
 log = logging.getLogger("attunement.serving")
 
 MOST_SESSIONS = 100_000
+LATE_SECONDS = 2.0
+MOST_UNKEPT = 1_000
+"""Alerts that wait in memory for the store to be back; the spool holds their transcripts on disk meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class Exchanges:
         self.service, self.metrics, self.reviews, self._alerts, self._history = service, metrics, reviews, alerts, history
         self.stores, self.progress = stores, progress
         self._told = Told()
+        self._unkept: deque[tuple[Flagged, Act]] = deque(maxlen=MOST_UNKEPT)
+        self._next_try = 0.0
 
     def answer(self, asked: Asked, act: Act) -> Answered:
         """The whole reply. Raises as `DeploymentService.predict`."""
@@ -197,6 +202,7 @@ class Exchanges:
         if answer.entry.disclosure:
             self._told.now(asked.session)
         flag_began = time.perf_counter()
+        self._keep_late()
         row = self._flag(asked, answer, region, act)
         self._keep(asked, answer, act)
         steps = {**answer.steps, "keep": time.perf_counter() - flag_began}
@@ -232,10 +238,23 @@ class Exchanges:
         talk = as_messages(asked.request)
         return self.flag(Flagged(priority, answer.action, reasons, talk, said, *who, region, answer.action == CRISIS), act)
 
+    def _keep_late(self) -> None:
+        """Puts alerts into the queue that the store did not take when they came: one that it does not take now stays, and so do those after it."""
+        while self._unkept and self.reviews is not None and time.monotonic() >= self._next_try:
+            flagged, act = self._unkept.popleft()
+            try:
+                row = self.reviews.flag(flagged, act)
+            except DataError:
+                self._unkept.appendleft((flagged, act))
+                self._next_try = time.monotonic() + LATE_SECONDS  # a store that hangs must not hold up every reply
+                return
+            if self._alerts is not None:
+                self._alerts.raised(flagged.priority, row)
+
     def flag(self, flagged: Flagged, act: Act) -> str:
         """Puts something before people: into the queue where there is one; danger is told of at once. The row's id.
 
-        Where the store does not take it, who is in danger is answered all the same, and the log says so.
+        Where the store does not take it, who is in danger is answered all the same, the log says so, and it is put in with a later reply.
         """
         row = ""
         try:
@@ -243,7 +262,8 @@ class Exchanges:
         except DataError as error:
             if flagged.priority not in ALERTS:
                 raise
-            log.critical("a clinical alert (%s, request %s) could not be kept: %s", flagged.priority, act.request, error)
+            log.critical("a clinical alert (%s, request %s) could not be kept yet: %s", flagged.priority, act.request, error)
+            self._unkept.append((flagged, act))
         if flagged.priority in ALERTS and self._alerts is not None:
             self._alerts.raised(flagged.priority, row)
         return row

@@ -7,7 +7,8 @@ ids, times, who wrote and signed, and of an entry its kind. What is corrected ke
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -90,15 +91,18 @@ def zone_of(when: datetime) -> str:
 
 def in_zone(at: str, zone: str) -> datetime:
     """A stamp as the time that was told: in its zone."""
-    found = datetime.fromisoformat(at)
-    if zone[:1] in "+-":
-        hours, minutes = int(zone[1:3]), int(zone[4:6])
-        offset = timedelta(hours=hours, minutes=minutes)
-        return found.astimezone(timezone(-offset if zone[0] == "-" else offset))
+    return datetime.fromisoformat(at).astimezone(_zone(zone))
+
+
+@lru_cache(maxsize=1024)
+def _zone(name: str) -> tzinfo:
+    if name[:1] in "+-":
+        offset = timedelta(hours=int(name[1:3]), minutes=int(name[4:6]))
+        return timezone(-offset if name[0] == "-" else offset)
     try:
-        return found.astimezone(ZoneInfo(zone))
+        return ZoneInfo(name)
     except ZoneInfoNotFoundError:  # a zone that this machine's database does not have: the moment is right all the same
-        return found
+        return UTC
 
 
 def keep_former(vault: Vault, connection: sa.Connection, table: sa.Table, found: Mapping[str, Any], by: str) -> None:

@@ -190,6 +190,15 @@ def test_danger_in_a_session_is_told_and_without_a_queue_logged(
     assert "slept" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("words", "priority"), [("I am going to kill myself tonight.", "imminent"), ("I want to die.", "possible")]
+)
+def test_danger_that_software_read_in_a_talk(system: ProgressTrackingSystem, heard: Heard, words: str, priority: str) -> None:
+    found = system.logged("c-1", SessionData("s-1", (Turn("therapist", "How are you?"), Turn("client", words))), NOW)
+    assert found.crisis.level in ("elevated", "imminent")
+    assert heard.alarms[0].priority == priority and heard.alarms[0].talk[0]["content"] == words
+
+
 def test_answers_are_corrected_and_kept(system: ProgressTrackingSystem, vault: Vault) -> None:
     score = system.add_measure("c-1", "gad7", [1, 1, 1, 1, 1, 1, 1], NOW)
     new = system.correct_measure("c-1", score.entry_id, 1, [2, 1, 1, 1, 1, 1, 1])

@@ -15,7 +15,7 @@ CRITICAL_ANSWER, IN_SESSION = "critical_answer", "danger_in_session"
 
 @dataclass(frozen=True)
 class Alarm:
-    """Danger of a client. `priority` is elevated or imminent, `reasons` are codes, `talk` chat messages that say why, for the clinician alone."""
+    """Danger of a client. `priority` is possible (to be looked at), elevated or imminent (alerts), `reasons` are codes, `talk` chat messages that say why, for the clinician alone."""
 
     client: str
     session: str

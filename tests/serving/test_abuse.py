@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import socket as sockets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +171,9 @@ def test_a_certificate_for_development(tmp_path: Path) -> None:
         assert httpx.get(address, verify=str(certificate), trust_env=False).json() == {"alive": True}
         with pytest.raises(httpx.ConnectError):
             httpx.get(address, trust_env=False)
+
+
+def test_threads_share_heaps_where_the_c_library_can() -> None:
+    code = "from attunement.serving.run import share_heaps; print(share_heaps())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(platform.libc_ver()[0] == "glibc")

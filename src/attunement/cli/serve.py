@@ -54,10 +54,11 @@ def serve(
     from attunement.serving.app import create_app
     from attunement.serving.assembly import assembled
     from attunement.serving.guard import Guard
-    from attunement.serving.run import listen, run
+    from attunement.serving.run import listen, run, share_heaps
     from attunement.serving.service import DeploymentService
 
     use_identity(settings.security.age_identity)
+    share_heaps()
     with (
         asked(settings) as access,
         listen(serving.host, serving.port) as socket,

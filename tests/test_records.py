@@ -115,7 +115,8 @@ def test_times_are_written_in_iso_form() -> None:
     assert plain_data["timeframe"]["start"] == "2026-03-01T09:30:00"
     assert plain_data["emotional_trends"][0]["interval"] == [0.0, 0.2]
     assert week.length == timedelta(days=7)
-    assert to_dict(EmotionalState({"joy": 0.3})) == {"emotions": {"joy": 0.3}, "valence": 0.0, "arousal": 0.0}
+    felt = {"emotions": {"joy": 0.3}, "valence": 0.0, "arousal": 0.0, "uncertainty": {}, "words": 0}
+    assert to_dict(EmotionalState({"joy": 0.3})) == felt
 
 
 def test_an_unknown_field_is_refused() -> None:

@@ -54,6 +54,8 @@ def test_the_life_of_a_record(tmp_path: Path) -> None:
         "feedback": 0,
         "records": 1,
         "reviews": 0,
+        "sessions": 0,
+        "progress": 0,
         "transcripts": 0,
     }
     with zipfile.ZipFile(out) as archive:
@@ -84,7 +86,7 @@ def test_retention_by_settings(tmp_path: Path) -> None:
     assert "0 records of 0 clients would be deleted, older than 30 days" in attune("retention", "run", "--dry-run", *keep)
     told = attune("retention", "policies", *keep)
     assert "accounts: kept until deleted" in told and "records: 30 days" in told and "audit: 3,000 days at least" in told
-    assert "kinds are audit, accounts, feedback, records, reviews" in refused(
+    assert "kinds are audit, accounts, feedback, progress, records, reviews, sessions" in refused(
         "retention", "run", "--set", "security.retention={notes=3}"
     )
 

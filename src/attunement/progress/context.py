@@ -427,7 +427,8 @@ def _text(block: _Block, now: datetime) -> str:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a block between its delimiters. Raises `ValueError` where `text` is no whole block."""
-    match = re.fullmatch(rf"{OPENING}\n(.*)\n{CLOSING}", text, re.S)
-    if match is None or OPENING in match[1] or CLOSING in match[1]:
+    first, *lines, last = text.split("\n") if text.count("\n") else ("", "")
+    inside = "\n".join(lines)
+    if (first, last) != (OPENING, CLOSING) or OPENING in inside or CLOSING in inside:
         raise ValueError("no block of background")
-    return match[1].split("\n")
+    return lines

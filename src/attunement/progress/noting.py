@@ -44,7 +44,7 @@ LAST_PART = 0.2
 MOST_GOALS = 3
 QUOTED_WORDS = 25
 LONG_WORDS = 9
-_CLAUSE = re.compile(r"[,;:\u2013\u2014]\s+|\s+(?=(?:and|but|because|so)\s)")
+_CLAUSE = re.compile(r"[,;:\u2013\u2014]\s++|(?<!\s)\s++(?=(?:and|but|because|so)\s)")
 _SCREENS = re.compile(
     r"(?i)suicid|kill(?:ing)? yourself|(?:hurt|harm|cut)(?:ting|ing)? yourself|(?:end(?:ing)?|tak(?:e|ing)) your (?:own )?life|wish(?:ed|ing)? you were dead"
     r"|not (?:be alive|want(?:ed|ing)? to (?:live|wake up|be here|be alive))|better off dead|hurt(?:ing)? (?:someone|somebody|anyone) else"

@@ -10,7 +10,7 @@ from attunement.records import Turn
 
 LONGEST_WORDS = 40
 """Speech that was written down without full stops is cut after about so many words."""
-_END = re.compile(r"(?:[.!?\u2026]+[\"')\]\u201d\u2019]*(?=\s|$)|\n)\s*")
+_END = re.compile(r"(?:(?<![.!?\u2026])[.!?\u2026]++[\"')\]\u201d\u2019]*+(?=\s|$)|\n)\s*+")
 _LONE = re.compile("[\ud800-\udfff]")
 _NO_END = re.compile(r"(?i)(?:\b(?:dr|mr|mrs|ms|prof|st|vs|e\.g|i\.e|approx|no|[a-z])\.)$")
 """A full stop after these ends no sentence; "no." is left to the next look: it ends one unless a number follows."""

@@ -153,7 +153,7 @@ def _interleaved(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
 def _fill(vault: Vault, system: ProgressTrackingSystem, clients: int) -> int:
     rng = random.Random(11)
     texts = sorted({move.format(a, b) for move in MOVES for a, b in itertools.permutations(TOPICS, 2)})
-    vectors = [sealing.packed(vector) for vector in system._tools.encode(texts)]
+    vectors = [sealing.packed(vector) for vector in system._models.notes.encode(texts)]
     count = 0
     rows = itertools.chain.from_iterable(
         _client(vault, f"c-{n}", LONG if n % 100 == 0 else SHORT, texts, vectors, rng) for n in range(clients)

@@ -19,7 +19,7 @@ from attunement.progress.findings import NOT_ENOUGH
 from attunement.progress.journey import SessionData
 from attunement.progress.tables import entries, former, sessions
 from attunement.progress.tracking import ProgressTrackingSystem
-from attunement.records import EmotionalState, Timeframe, Turn
+from attunement.records import EmotionalState, Timeframe, Turn, to_dict
 from attunement.security.acting import Act
 from attunement.security.keys import ShreddedError
 from attunement.security.master_key import FileMasterKey
@@ -211,8 +211,9 @@ def test_answers_are_corrected_and_kept(system: ProgressTrackingSystem, vault: V
 
 
 def test_goals_with_ratings_events_and_marks(system: ProgressTrackingSystem) -> None:
-    goal = system.set_goal("c-1", "Leave the house", NOW - timedelta(days=90), goal_id="g-out", levels={0: "once a day"})
-    assert system.set_goal("c-1", "Leave the house", NOW - timedelta(days=90), goal_id="g-out") == goal
+    given = {"goal_id": "g-out", "levels": {0: "once a day"}}
+    goal = system.set_goal("c-1", "Leave the house", NOW - timedelta(days=90), **given)  # type: ignore[arg-type]
+    assert system.set_goal("c-1", "Leave the house", NOW - timedelta(days=90), **given) == goal  # type: ignore[arg-type]
     system.rate_goal("c-1", goal, NOW - timedelta(days=60), attainment=-1)
     system.rate_goal("c-1", goal, NOW, percent=80)
     system.add_event("c-1", "medication", "Sertraline 50 mg", NOW - timedelta(days=30))
@@ -231,6 +232,42 @@ def test_goals_with_ratings_events_and_marks(system: ProgressTrackingSystem) -> 
             system.rate_goal("c-1", goal, NOW, **wrong)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no such goal"):
         system.rate_goal("c-2", goal, NOW, attainment=1)
+
+
+def test_milestones_of_a_timeframe_are_those_of_the_whole_journey(system: ProgressTrackingSystem) -> None:
+    for number in range(12):
+        system.log_session("c-1", said(f"s-{number}", measures={"gad7": number}), NOW - timedelta(weeks=30 - number))
+    goal = system.set_goal("c-1", "walk", NOW - timedelta(weeks=30), goal_id="g-1")
+    system.rate_goal("c-1", goal, NOW - timedelta(weeks=29), attainment=-1)
+    system.rate_goal("c-1", goal, NOW - timedelta(weeks=1), attainment=1)
+    system.close_goal("c-1", goal, NOW - timedelta(days=1))
+    system.add_event("c-1", "medication", "Sertraline 50 mg", NOW - timedelta(weeks=25))
+    late, early = (NOW - timedelta(weeks=22), NOW), (NOW - timedelta(weeks=30), NOW - timedelta(weeks=25))
+    found = {span: system.track_progress("c-1", Timeframe(*span)) for span in (late, early)}
+    assert "10 sessions" in [m.title for m in found[late].key_milestones]  # the second of these weeks is the tenth of all
+    assert (found[late].sessions_count, found[early].sessions_count) == (4, 5)
+    assert (found[late].goal_progress, found[early].goal_progress) == ({"g-1": 100}, {"g-1": 50})
+    assert not any("goal" in text for text in found[early].recommendations)  # it was closed since
+    whole = system.journal.journey("c-1")
+    for span in (late, early):
+        assert to_dict(whole.within(*span)) == to_dict(system.journal.journey("c-1", *span))
+
+
+def test_what_says_something_else_is_not_passed_over(system: ProgressTrackingSystem) -> None:
+    system.set_goal("c-1", "walk", NOW, goal_id="g-1")
+    with pytest.raises(ConflictError, match="says something else"):
+        system.set_goal("c-1", "swim", NOW, goal_id="g-1")
+    system.add_measure("c-1", "gad7", 7, NOW)
+    with pytest.raises(ConflictError, match="says something else"):
+        system.add_measure("c-1", "gad7", 8, NOW)
+    first = system.add_event("c-1", "life_event", "moved", NOW)
+    assert system.add_event("c-1", "life_event", "moved", NOW) == first != system.add_event("c-1", "life_event", "wed", NOW)
+
+
+def test_an_emptied_summary_is_not_found_any_more(system: ProgressTrackingSystem) -> None:
+    system.log_session("c-1", said("s-1", "We spoke about sleep."), NOW)
+    system.correct_session("c-1", "s-1", 1, {"conversation_summary": ""})
+    assert system.journal.vectors("c-1", NOW - timedelta(days=1), NOW + timedelta(days=1)) == {}
 
 
 def test_nothing_a_person_said_is_in_the_files(system: ProgressTrackingSystem, vault: Vault, tmp_path: Path) -> None:

@@ -38,7 +38,6 @@ from attunement.progress.tables import (
     zone_of,
 )  # fmt: skip
 from attunement.records import Milestone
-from attunement.security.accounts import new_id
 from attunement.security.acting import Act
 from attunement.security.audit import Entry
 from attunement.security.clock import stamp
@@ -55,7 +54,7 @@ _EVER = ("", "9999")
 
 @dataclass(frozen=True)
 class NewEntry:
-    """An entry to be written. `row` is its id; empty: a new one. `content` is plain JSON."""
+    """An entry to be written. `row` is its id; empty: it is made of what the entry says. `content` is plain JSON."""
 
     kind: str
     at: datetime
@@ -114,29 +113,36 @@ class Journal:
 
     def add_entry(
         self, client: str, entry: NewEntry, act: Act, also: Sequence[Insert] = (), on_record: Sequence[Entry] = ()
-    ) -> str:
-        """Writes one entry; its id. The same again (or one whose `row` is there already) changes nothing."""
+    ) -> tuple[str, bool]:
+        """Writes one entry; its id, and whether it is new. The same again changes nothing.
+
+        Raises `ConflictError` where an entry with its `row` says something else.
+        """
         if not entry.row:
             entry = replace(entry, row=self.derived_id(client, entry.kind, stamp(entry.at), canonical(entry.content)))
         values = self._closed(valid_id("client", client), entry, act)
         try:
-            self._write(client, [(entries, values), *also], act, values["id"], on_record)
+            self._write(client, [(entries, values), *also], act, entry.row, on_record)
         except ExistsError:
-            with self.vault.store.snapshot() as connection:
-                if connection.execute(sa.select(entries.c.id).where(entries.c.id == values["id"])).first() is None:
-                    raise
-        return str(values["id"])
+            if not self.has_entry(client, entry.row):
+                raise
+            if canonical(self.entry(client, entry.row)[CONTENT]) != canonical(entry.content):
+                raise ConflictError(
+                    f"a {entry.kind} of that id or time is there already and says something else: correct the entry {entry.row}"
+                ) from None
+            return entry.row, False
+        return entry.row, True
 
     def correct(
         self, client: str, session: str, version: int, changes: Mapping[str, Any], made: Sequence[str], vector: Any, act: Act
     ) -> None:
         """A new version of a session's words (fields of `sealing.words_of`); what they were is kept, and the signature is gone with them.
 
-        `vector` is the new summary's, where that changed. Raises `ConflictError` where another version stands by now.
+        `vector` is the new summary's, where that changed; None for an empty one. Raises `ConflictError` where another version stands by now.
         """
         row = row_of(valid_id("client", client), valid_id("session", session))
         new: dict[str, Any] = {WORDS: {**changes, "made": list(made)}}
-        if vector is not None:
+        if "summary" in changes:
             new[VECTOR] = sealing.packed(vector)
         with self.vault.audit.begin() as connection:
             refuse_deleted(connection, client)
@@ -160,7 +166,7 @@ class Journal:
         """An entry as its row, opened, with its `version`. Raises `DataError` where the client has no such one."""
         query = sa.select(entries).where(entries.c.id == row, entries.c.client == client)
         with self.vault.store.snapshot() as connection:
-            rows = [dict(found) for found in connection.execute(query).mappings()]
+            rows = _rows(connection, query)
         if not rows:
             raise DataError("the client has no such entry in the journal")
         (found,) = self.vault.cipher.decrypt_rows(entries.name, rows, (CONTENT,))
@@ -204,7 +210,7 @@ class Journal:
         """A session and the digest of what it was logged from; None where there is none."""
         query = sa.select(sessions).where(sessions.c.id == row_of(client, session))
         with self.vault.store.snapshot() as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
+            rows = _rows(connection, query)
         if not rows:
             return None
         (found,) = self._opened(rows, words=True)
@@ -230,7 +236,7 @@ class Journal:
             query = sa.select(entries).where(entries.c.client == client, entries.c.at < last).order_by(entries.c.at, entries.c.id)
             kept = [row for row in _rows(connection, query) if row["kind"] in (GOAL, RATING) or row["at"] >= first]
         opened = self._opened(found, words=words)
-        entry_rows = self.vault.cipher.decrypt_rows(entries.name, kept, ("content",))
+        entry_rows = self.vault.cipher.decrypt_rows(entries.name, kept, (CONTENT,))
         return _journey(client, [sealing.session_of(row) for row in opened], entry_rows)
 
     def with_words(self, client: str, session_ids: Sequence[str]) -> dict[str, LoggedSession]:
@@ -250,7 +256,7 @@ class Journal:
         """A client's goals with their ratings. Not on record: the caller's."""
         query = sa.select(entries).where(entries.c.client == client, entries.c.kind.in_((GOAL, RATING)))
         with self.vault.store.reading(f"client:{client}") as connection:
-            rows = [dict(row) for row in connection.execute(query.order_by(entries.c.at, entries.c.id)).mappings()]
+            rows = _rows(connection, query.order_by(entries.c.at, entries.c.id))
         return _journey(client, (), self.vault.cipher.decrypt_rows(entries.name, rows, (CONTENT,))).goals
 
     def vectors(self, client: str, start: datetime, end: datetime) -> dict[str, NDArray[np.float32]]:
@@ -274,10 +280,9 @@ class Journal:
     # --- inside --------------------------------------------------------------------------------------------
 
     def _closed(self, client: str, entry: NewEntry, act: Act) -> dict[str, Any]:
-        row = entry.row or new_id("p")
-        closed = self.vault.cipher.encrypt_row(entries.name, row, client, {"content": dict(entry.content)})
+        closed = self.vault.cipher.encrypt_row(entries.name, entry.row, client, {CONTENT: dict(entry.content)})
         return {
-            "id": row, "client": client, "at": stamp(entry.at), "zone": zone_of(entry.at), "kind": entry.kind, "version": 1, "author": act.actor,
+            "id": entry.row, "client": client, "at": stamp(entry.at), "zone": zone_of(entry.at), "kind": entry.kind, "version": 1, "author": act.actor,
             "logged_at": stamp(self.vault.audit.clock()), **closed,
         }  # fmt: skip
 

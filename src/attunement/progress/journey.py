@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from attunement.progress.findings import MeasureScore
@@ -76,6 +76,11 @@ class Goal:
     ratings: Sequence[Rating] = ()
     closed_at: datetime | None = None
 
+    def before(self, end: datetime) -> Goal:
+        """The goal as it stood before `end`."""
+        closed = self.closed_at if self.closed_at is not None and self.closed_at < end else None
+        return replace(self, ratings=tuple(each for each in self.ratings if each.at < end), closed_at=closed)
+
 
 @dataclass(frozen=True)
 class Event:
@@ -97,3 +102,14 @@ class Journey:
     goals: Sequence[Goal] = ()
     events: Sequence[Event] = ()
     milestones: Sequence[Milestone] = ()
+
+    def within(self, start: datetime, end: datetime) -> Journey:
+        """The part from `start` to `end` (not included); goals as they stood at its end, with all their ratings before it."""
+        return replace(
+            self,
+            sessions=[each for each in self.sessions if start <= each.log.timestamp < end],
+            scores=[each for each in self.scores if start <= each.at < end],
+            goals=[goal.before(end) for goal in self.goals if goal.set_at < end],
+            events=[each for each in self.events if start <= each.at < end],
+            milestones=[each for each in self.milestones if start <= each.reached_at < end],
+        )

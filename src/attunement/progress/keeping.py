@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from attunement.errors import ConflictError, DataError
+import numpy as np
+from numpy.typing import NDArray
+
+from attunement.errors import DataError
 from attunement.progress.alarms import CRITICAL_ANSWER, Alarm, Alarms, Raised
 from attunement.progress.findings import MeasureScore
 from attunement.progress.journal import Journal, NewEntry, no_session
 from attunement.progress.journey import EVENTS, Goal, LoggedSession
 from attunement.progress.measures import Measure, Scored, measures
+from attunement.progress.noting import SessionNotes
 from attunement.progress.tables import EVENT, GOAL, MEASURE, MILESTONE, RATING, in_zone
 from attunement.security.accounts import new_id
 from attunement.security.acting import Act
@@ -35,13 +40,19 @@ Answers = Sequence[int | None] | float
 
 
 class Keeping:
-    """The journal of one vault, as one who acts sees it; `by` gives the same for another."""
+    """The journal of one vault, as one who acts sees it; `by` gives the same for another. Safe for threads.
 
-    def __init__(self, vault: Vault, act: Act = SYSTEM_ACT, *, alarms: Alarms | None = None) -> None:
+    `notes` estimates what a transcript says (made by the settings when it is first needed); `alarms` is where danger is told of: without it the log alone
+    hears of it.
+    """
+
+    def __init__(
+        self, vault: Vault, act: Act = SYSTEM_ACT, *, notes: SessionNotes | None = None, alarms: Alarms | None = None
+    ) -> None:
         self.vault, self.act, self.journal = vault, act, Journal(vault)
         self.settings = vault.settings.progress
         self.measures: Mapping[str, Measure] = measures(self.settings.measures)
-        self._alarms = alarms
+        self._alarms, self._models = alarms, _Models(vault, notes)
 
     def by(self, act: Act) -> Self:
         """The same journal for another who acts: what is done is on record under that name."""
@@ -94,19 +105,15 @@ class Keeping:
     # --- questionnaires ---------------------------------------------------------------------------------------------
 
     def add_measure(self, client_id: str, measure: str, answers: Answers, at: datetime) -> MeasureScore:
-        """Keeps a questionnaire: its answers in order, or its total alone. The same again changes nothing. Raises `DataError`."""
+        """Keeps a questionnaire: its answers in order, or its total alone. The same again changes nothing.
+
+        Raises `ConflictError` where others were kept of that measure and time, `DataError`.
+        """
         entry, score, alarm = self._scored(client_id, measure, answers, at)
-        if self.journal.has_entry(client_id, entry.row):
-            there = self.journal.entry(client_id, entry.row)["content"]
-            if (there["items"], there["total"]) != (entry.content["items"], entry.content["total"]):
-                raise ConflictError(
-                    f"a {measure} of that time is there already and says something else: correct the entry {entry.row}"
-                )
-            return score
-        raised = self._raise(alarm)
+        raised = None if self.journal.has_entry(client_id, entry.row) else self._raise(alarm)
         rows, on_record = (raised.inserts, raised.entries) if raised else ((), ())
-        self.journal.add_entry(client_id, entry, self.act, rows, on_record)
-        if raised:
+        _, new = self.journal.add_entry(client_id, entry, self.act, rows, on_record)
+        if raised and new:
             raised.told()
         return score
 
@@ -140,7 +147,10 @@ class Keeping:
         weight: float = 1.0,
         goal_id: str = "",
     ) -> str:
-        """Sets a goal; its id (`goal_id`, where one is given: the same again changes nothing). `levels` say what -2 to 2 mean."""
+        """Sets a goal; its id (`goal_id`, where one is given: the same again changes nothing). `levels` say what -2 to 2 mean.
+
+        Raises `ConflictError` where another goal has the id.
+        """
         if set(levels or ()) - set(LEVELS):
             raise DataError("the levels of a goal are -2, -1, 0, 1 and 2")
         if not 0 < weight <= 100:
@@ -148,7 +158,7 @@ class Keeping:
         goal = valid_id("goal", goal_id) if goal_id else new_id("g")
         kept = {"goal": goal, "title": _title(title), "levels": {str(k): v for k, v in (levels or {}).items()}, "weight": weight}
         row = self.journal.derived_id(client_id, GOAL, goal)
-        self.journal.add_entry(client_id, NewEntry(GOAL, at, kept, row), self.act)
+        self._add(client_id, NewEntry(GOAL, at, kept, row))
         return goal
 
     def rate_goal(
@@ -170,26 +180,24 @@ class Keeping:
             raise DataError("percent are 0 to 100")
         self._must_have_goal(client_id, goal_id)
         kept = {"goal": goal_id, "attainment": attainment, "percent": percent, "note": note}
-        return self.journal.add_entry(client_id, NewEntry(RATING, at, kept), self.act)
+        return self._add(client_id, NewEntry(RATING, at, kept))
 
     def close_goal(self, client_id: str, goal_id: str, at: datetime) -> str:
         """Says that a goal is not worked on any more; its ratings stay."""
         self._must_have_goal(client_id, goal_id)
         kept = {"goal": goal_id, "closes": True}
-        return self.journal.add_entry(
-            client_id, NewEntry(RATING, at, kept, self.journal.derived_id(client_id, "closed", goal_id)), self.act
-        )
+        return self._add(client_id, NewEntry(RATING, at, kept, self.journal.derived_id(client_id, "closed", goal_id)))
 
     def add_event(self, client_id: str, kind: str, title: str, at: datetime) -> str:
         """Puts something on the time line: a change of medication, a life event; the entry's id."""
         if kind not in EVENTS:
             raise DataError(f"an event is one of {', '.join(EVENTS)}")
-        return self.journal.add_entry(client_id, NewEntry(EVENT, at, {"event": kind, "title": _title(title)}), self.act)
+        return self._add(client_id, NewEntry(EVENT, at, {"event": kind, "title": _title(title)}))
 
     def set_milestone(self, client_id: str, title: str, at: datetime, note: str = "") -> str:
         """Sets a milestone by hand; the entry's id."""
         kept = {"title": _title(title), "note": note, "by": self.act.actor}
-        return self.journal.add_entry(client_id, NewEntry(MILESTONE, at, kept), self.act)
+        return self._add(client_id, NewEntry(MILESTONE, at, kept))
 
     def correct_entry(self, client_id: str, entry_id: str, version: int, changes: Mapping[str, str]) -> None:
         """Corrects `title` or `note` of a goal, rating, event or milestone; what they were is kept. Raises `ConflictError`, `DataError`."""
@@ -205,8 +213,12 @@ class Keeping:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _vector(self, text: str) -> Any:
-        raise NotImplementedError
+    def _add(self, client: str, entry: NewEntry) -> str:
+        row, _ = self.journal.add_entry(client, entry, self.act)
+        return row
+
+    def _vector(self, text: str) -> NDArray[np.float32] | None:
+        return self._models.notes.encode([text])[0] if text.strip() else None
 
     def _standing(self, client: str, session: str) -> LoggedSession:
         found = self.journal.find(client, session)
@@ -255,6 +267,20 @@ class Keeping:
             )
             return None
         return self._alarms(alarm, self.act)
+
+
+class _Models:
+    """What estimates, loaded when it is first needed; shared by all who act (`Keeping.by`)."""
+
+    def __init__(self, vault: Vault, notes: SessionNotes | None) -> None:
+        self._vault, self._notes, self._lock = vault, notes, threading.Lock()
+
+    @property
+    def notes(self) -> SessionNotes:
+        with self._lock:
+            if self._notes is None:
+                self._notes = SessionNotes.by_settings(self._vault.settings)
+            return self._notes
 
 
 def answered(measure: Measure, answers: Answers) -> tuple[Scored, tuple[int | None, ...]]:

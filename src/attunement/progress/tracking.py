@@ -3,7 +3,7 @@
     with Vault.open(settings) as vault:
         system = ProgressTrackingSystem(vault)
         system.log_session("c-1042", SessionData("s-1", transcript=turns, measures={"phq9": [2, 2, 1, 2, 1, 1, 0, 1, 0]}), when)
-        system.track_progress("c-1042", timeframe("quarterly", when)).overall_trajectory
+        system.track_progress("c-1042", timeframe("quarterly", when, zone)).overall_trajectory
 
 Everything is encrypted for the client, on record, and kept in every version. A client's data never meets another's: every read is by client.
 """
@@ -11,7 +11,6 @@ Everything is encrypted for the client, on record, and kept in every version. A 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,19 +21,17 @@ from numpy.typing import NDArray
 
 from attunement.errors import DataError
 from attunement.progress import milestones, trends
-from attunement.progress.alarms import IN_SESSION, Alarm, Alarms
+from attunement.progress.alarms import IN_SESSION, Alarm
 from attunement.progress.context import HistoricalContext, chosen, crises_of, likely
 from attunement.progress.findings import TrendAnalysis
 from attunement.progress.journal import NewEntry
 from attunement.progress.journey import Journey, LoggedSession, SessionData
-from attunement.progress.keeping import SYSTEM_ACT, Keeping
-from attunement.progress.noting import Noted, SessionNotes
+from attunement.progress.keeping import Keeping
+from attunement.progress.noting import Noted
 from attunement.progress.recommending import recommendations
 from attunement.progress.tables import zone_of
 from attunement.records import CrisisAssessment, EmotionalState, Milestone, ProgressReport, SessionLog, Timeframe, to_dict
-from attunement.security.acting import Act
 from attunement.security.codes import valid_id
-from attunement.security.vault import Vault
 from attunement.storage.files import content_hash
 
 log = logging.getLogger("attunement.progress")
@@ -53,22 +50,7 @@ class Overview:
 
 
 class ProgressTrackingSystem(Keeping):
-    """The journal over one vault. Safe for threads; `by(act)` is the same system for another who acts.
-
-    `notes` estimates what a transcript says (made by the settings when it is first needed); `alarms` is where danger is told of: without it the log alone
-    hears of it.
-    """
-
-    def __init__(
-        self,
-        vault: Vault,
-        act: Act = SYSTEM_ACT,
-        *,
-        notes: SessionNotes | None = None,
-        alarms: Alarms | None = None,
-    ) -> None:
-        super().__init__(vault, act, alarms=alarms)
-        self._tools = _Tools(vault, notes)
+    """The contract's methods over the journal of one vault; what people enter beside sessions is `Keeping`'s."""
 
     # --- the contract ----------------------------------------------------------------------------------------
 
@@ -161,12 +143,13 @@ class ProgressTrackingSystem(Keeping):
         if timeframe.length <= timedelta(0):
             raise DataError("a timeframe ends after it begins")
         self.journal.record_read(client_id, self.act)
-        journey = self.journal.journey(client_id, timeframe.start, timeframe.end, words=words)
+        whole = self.journal.journey(client_id, words=words)  # the hundredth session is not the third of this quarter
+        journey = whole.within(timeframe.start, timeframe.end)
         analysis = self._analysed(journey)
-        reached = [m for m in self._milestones(journey) if timeframe.start <= m.reached_at < timeframe.end]
+        reached = [m for m in self._milestones(whole) if timeframe.start <= m.reached_at < timeframe.end]
         progress = {goal.goal_id: milestones.completion(goal) for goal in journey.goals if goal.ratings}
         sessions = sum(session.attended for session in journey.sessions)
-        advice = recommendations(journey, analysis, self.measures, self.vault.audit.clock())
+        advice = recommendations(whole, analysis, self.measures, self.vault.audit.clock())
         report = ProgressReport(client_id, timeframe, sessions, progress, analysis.emotions, reached, analysis.trajectory, advice)
         return Overview(journey, report, analysis)
 
@@ -190,7 +173,7 @@ class ProgressTrackingSystem(Keeping):
 
     def _noted(self, client: str, data: SessionData) -> Noted:
         goals = self.journal.goals(client)
-        return self._tools.notes.made(data.transcript, [goal for goal in goals if goal.closed_at is None])
+        return self._models.notes.made(data.transcript, [goal for goal in goals if goal.closed_at is None])
 
     def _danger(self, session: LoggedSession, data: SessionData) -> Alarm | None:
         """Danger of a session that is news. What software alone read as elevated in a talk that a person led is to be looked at, and no alert: of AnnoMI's
@@ -221,9 +204,6 @@ class ProgressTrackingSystem(Keeping):
         found = [*milestones.found(journey, self.measures, self.vault.audit.clock()), *journey.milestones]
         return sorted(found, key=lambda milestone: milestone.reached_at)
 
-    def _vector(self, text: str) -> NDArray[np.float32] | None:
-        return self._tools.encode([text])[0] if text.strip() else None
-
     def _vectors(
         self, client: str, within: Sequence[LoggedSession], start: datetime, end: datetime
     ) -> dict[str, NDArray[np.float32]]:
@@ -232,26 +212,8 @@ class ProgressTrackingSystem(Keeping):
         lacking = [s.log.session_id for s in within if s.log.session_id not in vectors]
         found = [s.log for s in self.journal.with_words(client, lacking).values() if s.log.conversation_summary.strip()]
         if found:
-            made = self._tools.encode([each.conversation_summary for each in found])
+            made = self._models.notes.encode([each.conversation_summary for each in found])
             new = {each.session_id: vector for each, vector in zip(found, made, strict=True)}
             self.journal.keep_vectors(client, new)
             vectors |= new
         return vectors
-
-
-class _Tools:
-    """The models behind a journal, loaded when they are first needed; shared by all who act."""
-
-    def __init__(self, vault: Vault, notes: SessionNotes | None) -> None:
-        self._vault, self._notes, self._lock = vault, notes, threading.Lock()
-
-    @property
-    def notes(self) -> SessionNotes:
-        with self._lock:
-            if self._notes is None:
-                self._notes = SessionNotes.by_settings(self._vault.settings)
-            return self._notes
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """`[n, d]`, for any number of threads."""
-        return self.notes.encode(texts)

@@ -28,7 +28,6 @@ from attunement.cli import (
     keys,
     knowledge,
     progress,
-    progress_journeys,
     quality,
     retention,
     review,
@@ -73,8 +72,6 @@ app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.command("demo")(demo.demo)
-
-_ = progress_journeys  # its commands are those of `progress`
 
 RESUMABLE = {
     ("data", "build"), ("generate", "edge-cases"), ("knowledge", "import"), ("voice", "ingest"), ("train", "run"), ("train", "resume"), ("demo",), ("keys", "rotate"), ("clients", "delete"), ("retention", "run"),

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from attunement.cli.journal import journal
 from attunement.cli.options import Overrides, Recipe
-from attunement.cli.progress import app, journal
 from attunement.errors import DataError
 
 if TYPE_CHECKING:
     from attunement.progress.journey import Journey
 
 
-@app.command()
 def simulate(
     clients: Annotated[int, typer.Option(min=1, max=10_000, help="How many invented clients.")] = 3,
     years: Annotated[float, typer.Option(min=0.1, max=30, help="How long they come.")] = 2.0,
@@ -47,7 +46,6 @@ def simulate(
             typer.echo(f"{client}: {count} sessions, {len(each.journey.scores)} questionnaires")
 
 
-@app.command()
 def journeys(
     out: Annotated[Path, typer.Option("--out", metavar="FILE.jsonl", help="New file of de-identified journeys.")],
     consented: Annotated[Path, typer.Option(metavar="FILE", help="Ids of the clients who consented, one a line.")],

@@ -7,6 +7,7 @@ milestone that was shown before is known again; what is logged later, or correct
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -137,7 +138,10 @@ def _of_crises(journey: Journey, measures: Mapping[str, Measure], now: datetime)
             )
             yield _milestone(journey.client_id, AFTER_CRISIS, "First session after a crisis", first, evidence, at.isoformat())
     for at, until in zip(crises, [*crises[1:], now], strict=False):
-        after = [s for s in seen if at < s <= until and s.date() > at.date()]
+        between = seen[
+            bisect_right(seen, at) : bisect_right(seen, until)
+        ]  # whoever ticks item 9 for years has hundreds of dangers
+        after = [s for s in between if s.date() > at.date()]
         for weeks in CALM_WEEKS:
             # Known to be calm only where the client was seen all along, and once more when the weeks were over.
             closing = next((s for s in after if s >= at + weeks * WEEK), None)

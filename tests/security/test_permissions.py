@@ -47,7 +47,7 @@ def test_own_is_ones_own_alone_and_the_client_must_be_named() -> None:
 def test_duties_are_apart() -> None:
     """Who runs the house reads no record and no log; who reads the log changes nothing; nobody signed in grants themselves."""
     assert not {a for a in GRANTS[Role.ADMINISTRATOR] if a in ABOUT_A_CLIENT or a == "audit:read"}
-    assert {a for a in GRANTS[Role.COMPLIANCE_OFFICER] if not a.startswith(("session:", "health:", "docs:"))} == {
+    assert {a for a in GRANTS[Role.COMPLIANCE_OFFICER] if not a.startswith(("session:", "health:", "docs:", "console:"))} == {
         "audit:read", "audit:verify",
     }  # fmt: skip
     assert [r for r in Role if "accounts:manage" in GRANTS[r]] == [Role.ADMINISTRATOR, Role.OPERATOR]
@@ -67,7 +67,7 @@ def test_before_signing_in_is_complete_next_to_nothing_is_allowed(pending: str) 
     waiting = holder(Role.ADMINISTRATOR, pending=pending)
     assert {a for a in ACTIONS if allowed(waiting, a)} == BEFORE_CONFIRMED
     assert allowed(waiting, "accounts:manage").reason == pending
-    assert {a for a in ACTIONS if allowed(ANONYMOUS, a)} == {"health:read", "docs:read", "session:create"}
+    assert {a for a in ACTIONS if allowed(ANONYMOUS, a)} == {"health:read", "docs:read", "console:read", "session:create"}
 
 
 def test_the_guide_shows_the_table() -> None:

@@ -6,7 +6,7 @@ id: the same again changes nothing. A read is on record before it is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError as ExistsError
 from attunement.errors import ConflictError, DataError
 from attunement.progress import sealing
 from attunement.progress.findings import MeasureScore
-from attunement.progress.journey import Event, Goal, Journey, LoggedSession, Rating
+from attunement.progress.journey import ClientSummary, Event, Goal, Journey, LoggedSession, Rating
 from attunement.progress.tables import (
     CONTENT,
     EVENT,
@@ -205,6 +205,18 @@ class Journal:
     def record_read(self, client: str, act: Act, action: str = "client:read") -> None:
         """Puts a read on record, before what is read is given."""
         self._writer.write((), Entry(act.actor, action, valid_id("client", client), request=act.request))
+
+    def summaries(self, own: Collection[str] | None, after: str, limit: int, act: Act) -> list[ClientSummary]:
+        """Clients by id, those past `after`, at most `limit`: those of `own`, with or without sessions; where it is None, all who have any. On record."""
+        self._writer.write((), Entry(act.actor, "client:list", request=act.request))
+        wanted = None if own is None else sorted(client for client in own if client > after)[:limit]
+        unsigned = sa.func.sum(sa.case((sessions.c.signed_by == "", 1), else_=0))
+        query = sa.select(sessions.c.client, sa.func.count(), sa.func.max(sessions.c.at), unsigned).group_by(sessions.c.client)
+        query = query.where(sessions.c.client > after if wanted is None else sessions.c.client.in_(wanted))
+        with self.vault.store.snapshot() as connection:
+            rows = connection.execute(query.order_by(sessions.c.client).limit(limit)).all()
+        found = {row[0]: ClientSummary(row[0], row[1], datetime.fromisoformat(row[2]), int(row[3])) for row in rows}
+        return [found.get(client) or ClientSummary(client) for client in (found if wanted is None else wanted)]
 
     def find(self, client: str, session: str) -> tuple[LoggedSession, str] | None:
         """A session and the digest of what it was logged from; None where there is none."""

@@ -54,6 +54,16 @@ class LoggedSession:
 
 
 @dataclass(frozen=True)
+class ClientSummary:
+    """A client in a list: how many sessions the journal holds, when the last one was, and how many nobody signed yet."""
+
+    client_id: str
+    sessions: int = 0
+    last_session: datetime | None = None
+    unsigned: int = 0
+
+
+@dataclass(frozen=True)
 class Rating:
     """How far a goal is: `attainment` -2 to 2 (goal attainment scaling: 0 is what was expected), or `percent` 0 to 100, whichever was given."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from attunement.errors import DataError
 from attunement.progress.alarms import CRITICAL_ANSWER, Alarm, Alarms, Raised
 from attunement.progress.findings import MeasureScore
 from attunement.progress.journal import Journal, NewEntry, no_session
-from attunement.progress.journey import EVENTS, Goal, LoggedSession
+from attunement.progress.journey import EVENTS, ClientSummary, Goal, LoggedSession
 from attunement.progress.measures import Measure, Scored, measures
 from attunement.progress.noting import SessionNotes
 from attunement.progress.tables import EVENT, GOAL, MEASURE, MILESTONE, RATING, in_zone
@@ -60,6 +60,10 @@ class Keeping:
         other.__dict__.update(self.__dict__)
         other.act = act
         return other
+
+    def clients(self, own: Collection[str] | None = None, *, after: str = "", limit: int = 100) -> list[ClientSummary]:
+        """Clients to choose one from, by id: those of `own`, or all who have sessions. On record."""
+        return self.journal.summaries(own, after, limit, self.act)
 
     # --- sessions as they stand --------------------------------------------------------------------------------
 

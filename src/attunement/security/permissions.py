@@ -48,6 +48,7 @@ ACTIONS: Mapping[str, str] = {
     # the door itself
     "health:read": "ask whether the service is up",
     "docs:read": "read the description of the interface",
+    "console:read": "open the console's pages, which hold nobody's data by themselves",
     "session:create": "sign in",
     "session:complete": "finish signing in: second factor, first password, sign out, see who one is",
     "session:manage": "see and end one's own sessions, change one's own password and second factor",
@@ -101,12 +102,21 @@ ACTIONS: Mapping[str, str] = {
 
 ABOUT_A_CLIENT = frozenset({"client:read", "client:write", "client:sign", "client:export", "client:delete", "context:read"})
 """Actions that say which client; with a reach of OWN they are refused without one. Others may name one."""
-BEFORE_CONFIRMED = frozenset({"health:read", "docs:read", "session:create", "session:complete"})
+BEFORE_CONFIRMED = frozenset({"health:read", "docs:read", "console:read", "session:create", "session:complete"})
 """All that a session may do until the second factor is shown and a first password is chosen."""
 
 _ALL, _OWN = Reach.ALL, Reach.OWN
 _SIGNED_IN = dict.fromkeys(
-    ("health:read", "docs:read", "session:create", "session:complete", "session:manage", "session:renew_recovery"), _ALL
+    (
+        "health:read",
+        "docs:read",
+        "console:read",
+        "session:create",
+        "session:complete",
+        "session:manage",
+        "session:renew_recovery",
+    ),
+    _ALL,
 )
 
 GRANTS: Mapping[Role, Mapping[str, Reach]] = {
@@ -145,8 +155,8 @@ GRANTS: Mapping[Role, Mapping[str, Reach]] = {
          "training:read", "data:read", "audit:verify", "backup:create"), _ALL),
     Role.OPERATOR: dict.fromkeys(  # has the files anyway; what they do is on record
         (action for action in ACTIONS if not action.startswith("session:")), _ALL),
-    Role.VISITOR: dict.fromkeys(("health:read", "docs:read", "inference:create", "feedback:create", "model:read"), _ALL),
-    Role.ANONYMOUS: dict.fromkeys(("health:read", "docs:read", "session:create"), _ALL),
+    Role.VISITOR: dict.fromkeys(("health:read", "docs:read", "console:read", "inference:create", "feedback:create", "model:read"), _ALL),
+    Role.ANONYMOUS: dict.fromkeys(("health:read", "docs:read", "console:read", "session:create"), _ALL),
 }  # fmt: skip
 """The table."""
 
@@ -207,3 +217,11 @@ def table() -> str:
     for action in ACTIONS:
         lines.append(f"| `{action}` | {' | '.join(GRANTS[role].get(action, '') for role in roles)} |")
     return "\n".join(lines)
+
+
+def actions_of(principal: Principal) -> frozenset[str]:
+    """What `principal` may do now to somebody's data at least: for who shows them what there is to do. `allowed` decides."""
+    granted = {action for role in principal.roles for action in GRANTS[role]}
+    if principal.pending:
+        return frozenset(granted & BEFORE_CONFIRMED)
+    return frozenset(action for action in granted if Role.SERVICE not in principal.roles or action in (principal.scopes or ()))

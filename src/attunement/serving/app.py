@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from attunement import __version__
+from attunement.console import pages as console
 from attunement.errors import (
     AccessError,
     ConflictError,
@@ -27,7 +28,16 @@ from attunement.errors import (
     StoreDownError,
     TemporaryError,
 )
-from attunement.serving import deployment_routes, docs_page, inference, openai_api, progress_routes, queue_routes, signing_in
+from attunement.serving import (
+    client_routes,
+    deployment_routes,
+    docs_page,
+    inference,
+    openai_api,
+    progress_routes,
+    queue_routes,
+    signing_in,
+)
 from attunement.serving.exchange import Exchanges
 from attunement.serving.feedback import Feedback
 from attunement.serving.frame import Frame, frame
@@ -95,11 +105,13 @@ def create_app(service: DeploymentService, guard: Guard | None = None, exchanges
     inference.add_routes(app, exchanges, limit)
     openai_api.add_routes(app, exchanges, limit)
     queue_routes.add_routes(app, exchanges, Feedback(access.audit, access.cipher) if access else None)
+    client_routes.add_routes(app, exchanges)
     progress_routes.add_routes(app, exchanges)
     deployment_routes.add_routes(app, exchanges)
     _add_health(app, exchanges)
     signing_in.add_routes(app)
     docs_page.add_routes(app)
+    console.add_routes(app)
     _add_problems(app, retry_seconds=math.ceil(service.settings.serving.deadline_seconds))
     app.openapi = lambda: _described(app, app.state.guard)  # type: ignore[method-assign]
     check_routes(app)
@@ -152,9 +164,10 @@ def _add_health(app: FastAPI, exchanges: Exchanges) -> None:
         return {"ready": is_ready, "model": service.deployed is not None, "store": store, "stores": states}
 
     @app.get("/", include_in_schema=False)
-    @needs("docs:read")
-    async def root() -> Response:
-        return Response(status_code=307, headers={"Location": "/docs"})
+    @needs("console:read")
+    async def root(request: Request) -> Response:
+        people = request.app.state.guard.access is not None  # where nobody signs in, the console has nothing to show
+        return Response(status_code=307, headers={"Location": console.START if people else "/docs"})
 
 
 def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:

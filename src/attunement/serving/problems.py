@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 
 from attunement.errors import AccessError
 from attunement.serving.service import ROLES
@@ -65,6 +66,17 @@ def for_openai(told: JSONResponse) -> JSONResponse:
     content["error"] = {"message": content["detail"], "type": kind, "param": None, "code": None}
     headers = {name: value for name, value in told.headers.items() if name not in ("content-length", "content-type")}
     return JSONResponse(content, told.status_code, headers, media_type=MEDIA_TYPE)
+
+
+NO_STORE = {409: "This service asks nobody to sign in, and keeps nothing"}
+"""For the description of routes that need a store."""
+
+
+def no_store() -> HTTPException:
+    """What somebody reads who asks a service without a store for what it would keep."""
+    return HTTPException(
+        409, "this service asks nobody to sign in and keeps nothing: make an account with  attune accounts create"
+    )
 
 
 _STATUS = {"anonymous": 401, "credentials": 401, "wait": 429, "rate": 429, "enrolled": 409, "no_factor": 409}

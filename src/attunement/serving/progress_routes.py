@@ -23,7 +23,7 @@ from attunement.security.codes import ID
 from attunement.serving.exchange import Exchanges
 from attunement.serving.frame import PAGE_POLICY
 from attunement.serving.guard import needs
-from attunement.serving.problems import responses
+from attunement.serving.problems import no_store, responses
 from attunement.serving.progress_bodies import (
     ChangesIn,
     ClosingIn,
@@ -71,9 +71,7 @@ def add_routes(app: FastAPI, exchanges: Exchanges) -> None:
 def _by(exchanges: Exchanges, request: Request) -> ProgressTrackingSystem:
     """The journal for who asks."""
     if exchanges.progress is None:
-        raise HTTPException(
-            409, "this service asks nobody to sign in and keeps nothing: make an account with  attune accounts create"
-        )
+        raise no_store()
     return exchanges.progress.by(request.state.caller.act)
 
 

@@ -8,7 +8,6 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 from attunement.security.codes import ID
 from attunement.security.permissions import Reach, allowed
@@ -17,7 +16,7 @@ from attunement.serving.feedback import Feedback, Rated
 from attunement.serving.guard import Caller, needs
 from attunement.serving.inference import Id, for_client
 from attunement.serving.metrics import MEDIA_TYPE
-from attunement.serving.problems import responses
+from attunement.serving.problems import NO_STORE, no_store, responses
 from attunement.serving.reviews import ALERTS, DECISIONS, MOST, ClinicalReviews, Decision, Flagged
 
 Words = Annotated[str, StringConstraints(max_length=20_000)]
@@ -30,7 +29,6 @@ _CHECKED = {
     422: "The request is not as described",
     500: "A fault of the service; its log says where",
 }
-_NO_STORE = {409: "This service asks nobody to sign in, and keeps nothing"}
 
 
 class Body(BaseModel):
@@ -131,27 +129,25 @@ def add_routes(app: FastAPI, exchanges: Exchanges, feedback: Feedback | None) ->
 
 def _add_feedback(app: FastAPI, exchanges: Exchanges, feedback: Feedback | None) -> None:
     @app.post(
-        "/api/v1/feedback", status_code=201, response_model=Kept, responses=responses({**_CHECKED, **_NO_STORE}), tags=["people"]
+        "/api/v1/feedback", status_code=201, response_model=Kept, responses=responses({**_CHECKED, **NO_STORE}), tags=["people"]
     )
     @needs("feedback:create")
     async def give(body: FeedbackIn, request: Request) -> dict[str, str]:
         """Rate, correct or comment on a reply. A rating of 1 or 2 and every correction goes to the review queue."""
         if feedback is None:
-            raise _no_store()
+            raise no_store()
         caller: Caller = request.state.caller
         client = await for_client(request, body.client_id, "feedback:create")
         rated = Rated(body.request_id, body.rating, body.correction, body.comment, client)
         row = await run_in_threadpool(feedback.add, rated, caller.act)
         return {"id": row, "review_id": await run_in_threadpool(_looked_at, exchanges, rated, caller)}
 
-    @app.get(
-        "/api/v1/feedback", response_model=list[FeedbackRow], responses=responses({**_CHECKED, **_NO_STORE}), tags=["people"]
-    )
+    @app.get("/api/v1/feedback", response_model=list[FeedbackRow], responses=responses({**_CHECKED, **NO_STORE}), tags=["people"])
     @needs("feedback:read")
     async def read(request: Request, limit: Limit = 50) -> list[dict[str, Any]]:
         """The newest feedback."""
         if feedback is None:
-            raise _no_store()
+            raise no_store()
         return await run_in_threadpool(feedback.latest, request.state.caller.act, limit)
 
 
@@ -168,14 +164,14 @@ def _looked_at(exchanges: Exchanges, rated: Rated, caller: Caller) -> str:
 
 
 def _add_reviews(app: FastAPI, exchanges: Exchanges) -> None:
-    @app.get("/api/v1/reviews", response_model=list[ReviewRow], responses=responses({**_CHECKED, **_NO_STORE}), tags=["people"])
+    @app.get("/api/v1/reviews", response_model=list[ReviewRow], responses=responses({**_CHECKED, **NO_STORE}), tags=["people"])
     @needs("review:read")
     async def queue(request: Request, state: Literal["open", "decided"] = "open", limit: Limit = 50) -> list[dict[str, Any]]:
         """The clinical review queue, nearest danger first."""
         reviews = _reviews(exchanges)
         return await run_in_threadpool(lambda: reviews.open(request.state.caller.act, limit=limit, decided=state == "decided"))
 
-    @app.post("/api/v1/reviews", response_model=AlertRow, responses=responses({**_CHECKED, **_NO_STORE}), tags=["people"])
+    @app.post("/api/v1/reviews", response_model=AlertRow, responses=responses({**_CHECKED, **NO_STORE}), tags=["people"])
     @needs("review:decide")
     async def decide(body: DecisionIn, request: Request) -> dict[str, Any]:
         """Decide what waits in the queue."""
@@ -184,14 +180,14 @@ def _add_reviews(app: FastAPI, exchanges: Exchanges) -> None:
 
 
 def _add_alerts(app: FastAPI, exchanges: Exchanges) -> None:
-    @app.get("/api/v1/alerts", response_model=list[AlertRow], responses=responses({**_CHECKED, **_NO_STORE}), tags=["people"])
+    @app.get("/api/v1/alerts", response_model=list[AlertRow], responses=responses({**_CHECKED, **NO_STORE}), tags=["people"])
     @needs("alert:read")
     async def alerts(request: Request, limit: Limit = 50) -> list[dict[str, Any]]:
         """Alerts that nobody took on yet, nearest danger first; a clinician's are those of the own clients."""
         reviews, clients = _reviews(exchanges), _own(request, "alert:read")
         return await run_in_threadpool(lambda: reviews.alerts(request.state.caller.act, clients, limit=limit))
 
-    @app.post("/api/v1/alerts", response_model=AlertRow, responses=responses({**_CHECKED, **_NO_STORE}), tags=["people"])
+    @app.post("/api/v1/alerts", response_model=AlertRow, responses=responses({**_CHECKED, **NO_STORE}), tags=["people"])
     @needs("alert:acknowledge")
     async def take(body: TakeIn, request: Request) -> dict[str, Any]:
         """Take an alert on: one's name stands by it from now on."""
@@ -207,11 +203,5 @@ def _own(request: Request, action: str) -> frozenset[str] | None:
 
 def _reviews(exchanges: Exchanges) -> ClinicalReviews:
     if exchanges.reviews is None:
-        raise _no_store()
+        raise no_store()
     return exchanges.reviews
-
-
-def _no_store() -> HTTPException:
-    return HTTPException(
-        409, "this service asks nobody to sign in and keeps nothing: make an account with  attune accounts create"
-    )

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from attunement.security.entry import CALLBACK, Access
+from attunement.security.permissions import actions_of
 from attunement.security.sessions import Session, forgery_token
 from attunement.serving.guard import Caller, Guard, needs
 from attunement.serving.problems import responses
@@ -54,6 +55,10 @@ class SessionOut(BaseModel):
     roles: list[str] = Field(description="Its roles.")
     pending: str = Field(description="What must be done before anything else: `password`, `second_factor`, or nothing.")
     forgery_token: str = Field(description="Send it in the header `X-CSRF-Token` with every request that changes something.")
+    actions: list[str] = Field(
+        description="What the account may do now, by the table of permissions; of a clinician, to its own clients."
+    )
+    idle_seconds: float = Field(description="The session ends after so long without a request.")
     recovery_codes: list[str] = Field(
         default_factory=list, description="Shown once, after the first code: each replaces the second factor one time."
     )
@@ -263,5 +268,6 @@ async def _answer(request: Request, response: Response, cookie: str, codes: list
         _set_cookie(guard, response, cookie)
     return SessionOut(
         account=principal.id, name=principal.name, roles=sorted(principal.roles), pending=principal.pending,
-        forgery_token=forgery_token(cookie), recovery_codes=codes or [],
+        forgery_token=forgery_token(cookie), actions=sorted(actions_of(principal)),
+        idle_seconds=60 * access.settings.session_idle_minutes, recovery_codes=codes or [],
     )  # fmt: skip

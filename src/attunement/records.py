@@ -303,7 +303,7 @@ class BiasReport:
 
 @dataclass(frozen=True)
 class CrisisAssessment:
-    """Danger in a client's words. `level` is none, possible, elevated or imminent; `reasons` are codes, never text.
+    """Danger in a client's words. `level` is none, possible, elevated or imminent, "" where nobody assessed it; `reasons` are codes, never text.
 
     `score` 0-1 is the judge's, `kind` one of `CRISIS_LEVELS`, `whose` nobody, self, third_person or past.
     """

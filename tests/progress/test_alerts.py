@@ -78,6 +78,16 @@ def test_an_item_that_is_not_known_is_no_alert_and_is_told() -> None:
     assert not_checked(Journey("c-1", scores=[score(0, 0)]), measures()) == []
 
 
+def test_sessions_in_which_nobody_assessed_danger_are_told() -> None:
+    def session(name: str, level: str, attended: bool = True) -> LoggedSession:
+        log = SessionLog("c-1", name, datetime(2026, 1, 5, tzinfo=UTC), "", EmotionalState({}), (), "", "", "")
+        return LoggedSession(log, crisis=CrisisAssessment(level), attended=attended)
+
+    held = [session("s-1", "none"), session("s-2", ""), session("s-3", ""), session("s-4", "", attended=False)]
+    (told,) = not_checked(Journey("c-1", sessions=held), measures())
+    assert told == "In 2 of 4 sessions danger was not assessed."
+
+
 def test_the_gravest_alerts_come_first_and_improvement_is_none() -> None:
     worse = ReliableChange(DETERIORATED, 8, 17, 9, 6.85, 10, "")
     late = ExpectedResponse(False, 17, 9.5, (4, 15), "Worse than nine in ten.")

@@ -264,6 +264,15 @@ def test_what_says_something_else_is_not_passed_over(system: ProgressTrackingSys
     assert system.add_event("c-1", "life_event", "moved", NOW) == first != system.add_event("c-1", "life_event", "wed", NOW)
 
 
+def test_danger_is_a_known_level_or_was_not_assessed(system: ProgressTrackingSystem) -> None:
+    with pytest.raises(DataError, match="they are none, possible, elevated, imminent"):
+        system.log_session("c-1", said("s-1", crisis_level="grave"), NOW)
+    assert system.logged("c-1", said("s-1"), NOW).crisis.level == ""
+    assert system.logged("c-1", said("s-2", crisis_level="none"), NOW).crisis.level == "none"
+    heard = (Turn("client", "I slept well and went for a walk with my sister."),)
+    assert system.logged("c-1", said("s-3", "", transcript=heard), NOW).crisis.level == "none"
+
+
 def test_an_emptied_summary_is_not_found_any_more(system: ProgressTrackingSystem) -> None:
     system.log_session("c-1", said("s-1", "We spoke about sleep."), NOW)
     system.correct_session("c-1", "s-1", 1, {"conversation_summary": ""})

@@ -107,6 +107,11 @@ def test_after_a_crisis() -> None:
     assert got["weeks_without_crisis"] == [8, 16, 30, 44, 52]
     sparse = [session(0, "elevated"), session(1), session(30), session(60)]
     assert "weeks_without_crisis" not in reached(Journey("c-1", sessions=sparse)), "nobody saw the client in between"
+    unknown = [session(0, "elevated"), *(session(w, "") for w in range(1, 14))]
+    assert "weeks_without_crisis" not in reached(Journey("c-1", sessions=unknown)), "nobody assessed danger in them"
+    asked = [MeasureScore("phq9", 8, at(w), [1] * 8 + [0], f"s-{w}") for w in range(1, 14)]
+    told = reached(Journey("c-1", sessions=unknown, scores=asked))
+    assert told["weeks_without_crisis"] == [4, 12] and told["first_after_crisis"] == [1], "item 9 was asked in each"
     answered = [MeasureScore("phq9", 9, at(0), [1] * 9)]
     by_item = Journey("c-1", sessions=[session(w) for w in (1, 2, 3, 4)], scores=answered, events=[Event(at(2), "crisis", "ER")])
     assert reached(by_item)["first_after_crisis"] == [1]

@@ -32,6 +32,10 @@ def log(
     observations: Annotated[str, typer.Option(help="Observations; they never go into a prompt.")] = "",
     summary: Annotated[str, typer.Option(help="Summary; default: sentences of the transcript.")] = "",
     focus: Annotated[str, typer.Option(help="What comes next; default: suggested from the transcript.")] = "",
+    danger: Annotated[
+        str,
+        typer.Option(help="none, possible, elevated or imminent; default: judged from the transcript, not assessed without one."),
+    ] = "",
     missed: Annotated[bool, typer.Option("--missed", help="The client did not come.")] = False,
     recipe: Recipe = None,
     overrides: Overrides = None,
@@ -46,7 +50,9 @@ def log(
     answers = dict(answers_of(each) for each in measure or ())
     turns = turns_of(transcript) if transcript else ()
     with journal("client:write", recipe, overrides, client) as system:
-        data = SessionData(session, turns, summary, None, (), notes, observations, focus, measures=answers, attended=not missed)
+        data = SessionData(
+            session, turns, summary, None, (), notes, observations, focus, measures=answers, crisis_level=danger, attended=not missed
+        )
         found = system.logged(client, data, time_of(at))
     if as_json:
         tell(found)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from attunement.progress.context import assessed
 from attunement.progress.findings import DETERIORATED, REGRESSING, MeasureScore, TrendAnalysis
 from attunement.progress.journey import Journey, LoggedSession
 from attunement.progress.measures import Measure
@@ -130,7 +131,7 @@ def _items(journey: Journey, measures: Mapping[str, Measure], day: Day) -> list[
 
 
 def not_checked(journey: Journey, measures: Mapping[str, Measure]) -> list[str]:
-    """What the absence of an alert does not say: questionnaires whose answer to a critical item is not known."""
+    """What the absence of an alert does not say: answers to critical items that are not known, sessions in which nobody assessed danger."""
     told = []
     for measure in measures.values():
         for critical in measure.critical:
@@ -141,4 +142,7 @@ def not_checked(journey: Journey, measures: Mapping[str, Measure]) -> list[str]:
                     f"In {scores} of {short_name(measure.code, measures)} the answer to item {critical.item} is not known: "
                     "it was left out, or only the total was given."
                 )
+    known = {s.log.session_id for s in assessed(journey, measures)}
+    if unknown := sum(s.attended and s.log.session_id not in known for s in journey.sessions):
+        told.append(f"In {unknown} of {len(journey.sessions)} sessions danger was not assessed.")
     return told

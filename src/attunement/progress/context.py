@@ -143,6 +143,17 @@ def crises_of(journey: Journey, measures: Mapping[str, Measure]) -> list[PastCri
     return sorted(found, key=lambda crisis: crisis.at)
 
 
+def assessed(journey: Journey, measures: Mapping[str, Measure]) -> list[LoggedSession]:
+    """The sessions in which somebody looked for danger: it was judged, or a critical item (PHQ-9, item 9) was answered."""
+    asked = {
+        score.session_id
+        for score in journey.scores
+        for one in (measures[score.measure].critical if score.measure in measures else ())
+        if one.item <= len(score.items) and score.items[one.item - 1] is not None
+    } - {""}
+    return [s for s in journey.sessions if s.attended and (s.crisis.level or s.log.session_id in asked)]
+
+
 def chosen(
     journey: Journey,
     vectors: Mapping[str, Vectors],

@@ -18,7 +18,7 @@ class SessionData:
     """What is known of a session when it is logged. What is empty is made of the `transcript`, where there is one.
 
     `therapeutic_goals` are ids of the client's goals, or words. `measures` maps codes of measures to the answers in order (None: left out), or to a
-    total. `crisis_level` (none, possible, elevated, imminent) is judged from the transcript where it is empty.
+    total. `crisis_level` (none, possible, elevated, imminent) is judged from the transcript where it is empty; without one it is not assessed then.
     """
 
     session_id: str

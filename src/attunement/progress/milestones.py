@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from attunement.progress.context import GRAVE, crises_of
+from attunement.progress.context import GRAVE, assessed, crises_of
 from attunement.progress.findings import MeasureScore
 from attunement.progress.journey import Goal, Journey, Rating
 from attunement.progress.measures import Measure
@@ -125,10 +125,10 @@ def _of_sessions(journey: Journey) -> Iterator[Milestone]:
 def _of_crises(journey: Journey, measures: Mapping[str, Measure], now: datetime) -> Iterator[Milestone]:
     """The first session without danger after each new crisis, and the weeks that followed the last danger without one.
 
-    Dangers within `APART_WEEKS` of the one before are the same crisis; so what was found stays found when more is known.
+    A session in which nobody assessed danger is none without it. Dangers within `APART_WEEKS` of the one before are the same crisis; so what was found stays found when more is known.
     """
     crises = [crisis.at for crisis in crises_of(journey, measures)]
-    seen = sorted(s.log.timestamp for s in journey.sessions if s.attended and s.crisis.level not in GRAVE)
+    seen = sorted(s.log.timestamp for s in assessed(journey, measures) if s.crisis.level not in GRAVE)
     new = [at for i, at in enumerate(crises) if i == 0 or at - crises[i - 1] > APART_WEEKS * WEEK]
     for at, until in zip(new, [*new[1:], now], strict=False):
         first = next((s for s in seen if at < s <= until and s.date() > at.date()), None)

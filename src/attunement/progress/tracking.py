@@ -30,6 +30,7 @@ from attunement.progress.keeping import Keeping
 from attunement.progress.noting import Noted
 from attunement.progress.recommending import recommendations
 from attunement.progress.tables import zone_of
+from attunement.quality.crisis import LEVELS
 from attunement.records import CrisisAssessment, EmotionalState, Milestone, ProgressReport, SessionLog, Timeframe, to_dict
 from attunement.security.codes import valid_id
 from attunement.storage.files import content_hash
@@ -65,6 +66,8 @@ class ProgressTrackingSystem(Keeping):
         """`log_session` with what the contract's `SessionLog` does not hold: version, author, crisis level, what was estimated."""
         valid_id("client", client_id), valid_id("session", session_data.session_id)
         zone_of(timestamp)  # refused before anything is estimated
+        if session_data.crisis_level not in ("", *LEVELS):
+            raise DataError(f"there is no such level of danger: they are {', '.join(LEVELS)}, and nothing where it was not assessed")
         digest = content_hash([to_dict(session_data), timestamp.isoformat()])
         known = self.journal.find(client_id, session_data.session_id)
         if known is not None and known[1] == digest:
@@ -164,7 +167,8 @@ class ProgressTrackingSystem(Keeping):
         missing = [name for name, value in given.items() if not value] if data.transcript else []
         noted = self._noted(client, data) if missing else Noted()
         felt = data.emotional_state or noted.emotional_state or _NOTHING
-        crisis = CrisisAssessment(data.crisis_level) if data.crisis_level else noted.crisis
+        told = data.crisis_level or not data.transcript  # without either nobody assessed it: "" and not "none"
+        crisis = CrisisAssessment(data.crisis_level) if told else noted.crisis
         session = SessionLog(
             client, data.session_id, when, data.conversation_summary or noted.conversation_summary, felt, tuple(data.therapeutic_goals),
             data.progress_notes, data.therapist_observations, data.next_session_focus or noted.next_session_focus,

@@ -68,7 +68,7 @@ class SessionIn(Body):
         default={}, max_length=20, description="Questionnaires by code: answers in order (null: left out), or the total alone."
     )
     crisis_level: Literal["", "none", "possible", "elevated", "imminent"] = Field(
-        "", description="Danger; judged from the transcript where empty."
+        "", description="Danger; judged from the transcript where empty; without a transcript it is not assessed then."
     )
     attended: bool = Field(True, description="False: the client did not come.")
 

@@ -64,7 +64,7 @@ function card(logged, at, who, again) {
   const path = `${at}/sessions/${encodeURIComponent(log.session_id)}`;
   const part = (title, text) => (text ? el("p", { class: "notes" }, el("b", {}, `${title}: `), text) : "");
   const made = logged.made.length ? `made by the software and not by a person: ${logged.made.join(", ")}` : "";
-  const danger = logged.crisis.level !== "none" ? logged.crisis.level : "";
+  const danger = logged.crisis.level === "none" ? "" : logged.crisis.level;
   const sign = form([], "Sign this version", async () => {
     await call("POST", `${path}/signature`, { version: logged.version });
     say(`Signed: session ${log.session_id}, version ${logged.version}.`);
@@ -72,7 +72,7 @@ function card(logged, at, who, again) {
   });
   return el("article", { class: `card ${danger}`, "data-session": log.session_id },
     el("h3", {}, danger ? el("span", { class: `badge ${danger}` }, `${danger} danger`) : "", `${when(log.timestamp)}${logged.attended ? "" : ": did not come"}`),
-    facts(`session ${log.session_id}, version ${logged.version}`, logged.signed_by ? `signed by ${logged.signed_by}, ${when(logged.signed_at)}` : "not signed", made),
+    facts(`session ${log.session_id}, version ${logged.version}`, logged.attended && logged.crisis.level === "" && "danger not assessed", logged.signed_by ? `signed by ${logged.signed_by}, ${when(logged.signed_at)}` : "not signed", made),
     part("Summary", log.conversation_summary), part("Notes", log.progress_notes), part("Observations", log.therapist_observations), part("Next", log.next_session_focus),
     who.actions.includes("client:write") ? el("details", {}, el("summary", {}, "Edit"), editing(path, logged, again)) : "",
     !logged.signed_by && who.actions.includes("client:sign") ? sign : "");

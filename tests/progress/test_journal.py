@@ -196,7 +196,24 @@ def test_danger_in_a_session_is_told_and_without_a_queue_logged(
 def test_danger_that_software_read_in_a_talk(system: ProgressTrackingSystem, heard: Heard, words: str, priority: str) -> None:
     found = system.logged("c-1", SessionData("s-1", (Turn("therapist", "How are you?"), Turn("client", words))), NOW)
     assert found.crisis.level in ("elevated", "imminent")
-    assert heard.alarms[0].priority == priority and heard.alarms[0].talk[0]["content"] == words
+    assert heard.alarms[0].priority == priority and heard.alarms[0].talk[-1] == {"role": "user", "content": words}
+
+
+@pytest.mark.parametrize("level", ["", "imminent"])
+def test_a_reviewer_sees_the_turns_that_tell_of_danger_and_not_the_session(
+    system: ProgressTrackingSystem, heard: Heard, level: str
+) -> None:
+    talk = [
+        Turn(role, text)
+        for n in range(20)
+        for role, text in (("therapist", f"And what of day {n}?"), ("client", f"On day {n} I planted beans."))
+    ]
+    talk[15] = Turn("client", "I am going to kill myself tonight.")
+    system.log_session("c-1", SessionData("s-1", tuple(talk), crisis_level=level), NOW)
+    shown = [turn["content"] for turn in heard.alarms[0].talk]
+    assert "I am going to kill myself tonight." in shown
+    assert "On day 1 I planted beans." not in shown and "On day 18 I planted beans." not in shown
+    assert len(shown) == 7 and {turn["role"] for turn in heard.alarms[0].talk} == {"user", "assistant"}
 
 
 def test_answers_are_corrected_and_kept(system: ProgressTrackingSystem, vault: Vault) -> None:

@@ -51,7 +51,17 @@ def log(
     turns = turns_of(transcript) if transcript else ()
     with journal("client:write", recipe, overrides, client) as system:
         data = SessionData(
-            session, turns, summary, None, (), notes, observations, focus, measures=answers, crisis_level=danger, attended=not missed
+            session,
+            turns,
+            summary,
+            None,
+            (),
+            notes,
+            observations,
+            focus,
+            measures=answers,
+            crisis_level=danger,
+            attended=not missed,
         )
         found = system.logged(client, data, time_of(at))
     if as_json:

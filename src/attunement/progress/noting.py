@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Self
@@ -42,6 +42,7 @@ NEW = 0.45
 """Cosine under which what a client says near the end was not spoken of before."""
 LAST_PART = 0.2
 MOST_GOALS = 3
+AROUND = 3
 QUOTED_WORDS = 25
 LONG_WORDS = 9
 _CLAUSE = re.compile(r"[,;:\u2013\u2014]\s++|(?<!\s)\s++(?=(?:and|but|because|so)\s)")
@@ -62,7 +63,8 @@ _YEAH_NO = re.compile(r"(?i)\W*(?:yes|yeah|yep|yup|yea)\W+(?:no|nah|nope|not)\b"
 class Noted:
     """What was made of a transcript. `emotional_state` is None where the client said too little, or not in English.
 
-    `summary_by` is `extractive`, or the provider's name. `next_session_focus` is plain sentences, one a line, each with its reason.
+    `summary_by` is `extractive`, or the provider's name. `next_session_focus` is plain sentences, one a line, each with its reason. `telling` are
+    the turns that tell of danger with those around them; empty where there is none.
     """
 
     conversation_summary: str = ""
@@ -70,6 +72,7 @@ class Noted:
     emotional_state: EmotionalState | None = None
     crisis: CrisisAssessment = field(default_factory=CrisisAssessment)
     next_session_focus: str = ""
+    telling: Sequence[Turn] = field(default=(), repr=False)
 
 
 class _OfJudges(Embedder):
@@ -153,7 +156,9 @@ class SessionNotes:
         feelings[[s.place for s in clients]] = [strength(v) for v in verdicts]
         text, by = self._summary(said, vectors, feelings.tolist(), danger)
         focus = [*_safety(crisis, said, danger), *_left_open(said, vectors), *self._goals(goals, said, vectors)]
-        return Noted(text, by, state_of(clients, verdicts), crisis, "\n".join(focus))
+        return Noted(
+            text, by, state_of(clients, verdicts), crisis, "\n".join(focus), around(transcript, {said[p].turn for p in danger})
+        )
 
     # --- summary --------------------------------------------------------------------------------------
 
@@ -256,6 +261,12 @@ def _at_least(state: CrisisAssessment, level: str, asked: CrisisAssessment) -> C
         kind=kind,
         whose=whose,
     )
+
+
+def around(transcript: Sequence[Turn], telling: Collection[int]) -> list[Turn]:
+    """The turns with the numbers `telling` and `AROUND` on either side: what a reviewer needs to judge them, and not the whole session."""
+    near = {n for each in telling for n in range(each - AROUND, each + AROUND + 1)}
+    return [turn for n, turn in enumerate(transcript) if n in near]
 
 
 def _safety(crisis: CrisisAssessment, said: Sequence[Sentence], danger: Sequence[int]) -> list[str]:

@@ -29,15 +29,18 @@ from attunement.progress.journey import Journey, LoggedSession, SessionData
 from attunement.progress.keeping import Keeping
 from attunement.progress.noting import Noted
 from attunement.progress.recommending import recommendations
+from attunement.progress.sentences import client_role
 from attunement.progress.tables import zone_of
 from attunement.quality.crisis import LEVELS
-from attunement.records import CrisisAssessment, EmotionalState, Milestone, ProgressReport, SessionLog, Timeframe, to_dict
+from attunement.records import CrisisAssessment, EmotionalState, Milestone, ProgressReport, SessionLog, Timeframe, Turn, to_dict
 from attunement.security.codes import valid_id
 from attunement.storage.files import content_hash
 
 log = logging.getLogger("attunement.progress")
 
 DANGER = ("elevated", "imminent")
+LAST_TURNS = 10
+"""Shown to a reviewer of danger that no single turn tells of."""
 _NOTHING = EmotionalState({})
 
 
@@ -67,17 +70,19 @@ class ProgressTrackingSystem(Keeping):
         valid_id("client", client_id), valid_id("session", session_data.session_id)
         zone_of(timestamp)  # refused before anything is estimated
         if session_data.crisis_level not in ("", *LEVELS):
-            raise DataError(f"there is no such level of danger: they are {', '.join(LEVELS)}, and nothing where it was not assessed")
+            raise DataError(
+                f"there is no such level of danger: they are {', '.join(LEVELS)}, and nothing where it was not assessed"
+            )
         digest = content_hash([to_dict(session_data), timestamp.isoformat()])
         known = self.journal.find(client_id, session_data.session_id)
         if known is not None and known[1] == digest:
             return known[0]
-        session = self._estimated(client_id, session_data, timestamp)
+        session, noted = self._estimated(client_id, session_data, timestamp)
         scored = [
             self._scored(client_id, code, answers, timestamp, session_data.session_id)
             for code, answers in sorted(session_data.measures.items())
         ]
-        alarms = [*(alarm for _, _, alarm in scored), self._danger(session, session_data)]
+        alarms = [*(alarm for _, _, alarm in scored), self._danger(session, session_data, noted.telling)]
         raised = [found for found in map(self._raise, alarms) if found is not None]
         vector = self._vector(session.log.conversation_summary)
         new: list[NewEntry] = [entry for entry, _, _ in scored]
@@ -158,8 +163,8 @@ class ProgressTrackingSystem(Keeping):
 
     # --- inside ----------------------------------------------------------------------------------------------
 
-    def _estimated(self, client: str, data: SessionData, when: datetime) -> LoggedSession:
-        """The session with what was not given made from its transcript."""
+    def _estimated(self, client: str, data: SessionData, when: datetime) -> tuple[LoggedSession, Noted]:
+        """The session with what was not given made from its transcript; and what was made."""
         given = {
             "conversation_summary": data.conversation_summary, "next_session_focus": data.next_session_focus,
             "emotional_state": data.emotional_state, "crisis": data.crisis_level,
@@ -173,21 +178,24 @@ class ProgressTrackingSystem(Keeping):
             client, data.session_id, when, data.conversation_summary or noted.conversation_summary, felt, tuple(data.therapeutic_goals),
             data.progress_notes, data.therapist_observations, data.next_session_focus or noted.next_session_focus,
         )  # fmt: skip
-        return LoggedSession(session, crisis=crisis, attended=data.attended, made=tuple(missing))
+        return LoggedSession(session, crisis=crisis, attended=data.attended, made=tuple(missing)), noted
 
     def _noted(self, client: str, data: SessionData) -> Noted:
         goals = self.journal.goals(client)
         return self._models.notes.made(data.transcript, [goal for goal in goals if goal.closed_at is None])
 
-    def _danger(self, session: LoggedSession, data: SessionData) -> Alarm | None:
+    def _danger(self, session: LoggedSession, data: SessionData, telling: Sequence[Turn]) -> Alarm | None:
         """Danger of a session that is news. What software alone read as elevated in a talk that a person led is to be looked at, and no alert: of AnnoMI's
-        109 talks, hardly any of them about danger, 12 are read so, and alerts that are mostly false are soon not read."""
+        109 talks, hardly any of them about danger, 12 are read so, and alerts that are mostly false are soon not read. With it go the turns that tell of
+        it, or the last ones, and not the whole session (minimum necessary, 45 CFR 164.502(b))."""
         level, when = session.crisis.level, session.log.timestamp
         if level not in DANGER or not self._is_recent(when):
             return None
         if level == DANGER[0] and not data.crisis_level:
             level = "possible"
-        talk = [{"role": "user", "content": turn.text} for turn in data.transcript if turn.role == "client"]
+        role = client_role(data.transcript)
+        shown = telling or data.transcript[-LAST_TURNS:]
+        talk = [{"role": "user" if turn.role == role else "assistant", "content": turn.text} for turn in shown]
         talk = talk or [{"role": "user", "content": session.log.conversation_summary}]
         return Alarm(session.log.client_id, data.session_id, level, (IN_SESSION, *session.crisis.reasons), when, talk)
 

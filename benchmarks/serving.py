@@ -5,6 +5,7 @@
 
 `engine`: the built-in engine beside `transformers serve` with the same model (pip install 'transformers[serving]'), 16 users at once.
 `overhead`: what the gate and HTTP add to the bare engine. `soak`: the whole service for minutes, with restarts of its databases.
+`vllm`: the built-in engine beside vLLM (not among `all`: needs VLLM_PYTHON, the Python of an environment with it).
 `fuzz`: Schemathesis over the whole interface (pip install 'schemathesis>=4').
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import machine
 
-PARTS = ("engine", "overhead", "soak", "fuzz")
+PARTS = ("engine", "overhead", "soak", "fuzz", "vllm")
 
 
 def main() -> int:
@@ -35,7 +36,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers of a part are ended, too
     path = machine.RESULTS / "serving.json"
     figures = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for name in PARTS if "all" in chosen.part else dict.fromkeys(chosen.part):
+    for name in PARTS[:-1] if "all" in chosen.part else dict.fromkeys(chosen.part):
         about = machine.describe()
         measure = importlib.import_module(f"serving_parts.{name}").measure
         found = measure(chosen.run, chosen.minutes) if name == "soak" else measure(chosen.run, chosen.rounds, chosen.repeats)

@@ -360,6 +360,14 @@ class ServingSettings(Section):
         description="What writes the replies: `builtin` runs a checkpoint here; `vllm` serves an exported one (extra `vllm`); `openai` asks "
         "the server at `engine_url` (extra `openai`).",
     )
+    vllm_python: Path | None = Field(
+        None,
+        description="The Python of an environment with vLLM in it, whose pins seldom suit other packages; unset: the one that runs `attune`.",
+    )
+    vllm_arguments: list[str] = Field(
+        [],
+        description='Further arguments of vLLM\'s server, before ours: `["--gpu-memory-utilization", "0.5", "--tensor-parallel-size", "2"]`.',
+    )
     max_batch: int = Field(16, ge=1, description="Replies in the making at the same time; more wait.")
     max_tokens: int = Field(
         16_384,

@@ -239,13 +239,14 @@ STAND_IN = """
 import argparse, json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 parser = argparse.ArgumentParser()
-for name in ("model", "served-model-name", "host", "generation-config"):
+for name in ("model", "served-model-name", "host", "generation-config", "dtype", "uvicorn-log-level"):
     parser.add_argument("--" + name)
 for name in ("port", "max-num-seqs"):
     parser.add_argument("--" + name, type=int)
 given = parser.parse_args()
 if not os.path.exists(os.path.join(given.model, "good")):
     sys.exit(3)
+assert given.dtype == json.load(open(os.path.join(given.model, "config.json"))).get("dtype", "auto")
 assert os.environ["VLLM_NO_USAGE_STATS"] == os.environ["DO_NOT_TRACK"] == os.environ["HF_HUB_OFFLINE"] == "1"
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -285,9 +286,31 @@ def test_vllm_is_started_asked_and_ended(tmp_path: Path, monkeypatch: pytest.Mon
     with closing(open_engine(ServingSettings(engine="vllm"), model)) as found, pytest.raises(ModelError, match="ended with 3"):
         found.start()
     (model / "good").touch()
+    (model / "config.json").write_text('{"dtype": "float32"}')  # which vLLM would make half-precision of
     with closing(open_engine(ServingSettings(engine="vllm"), model)) as found:
         found.start()
         assert "".join(p.text for p in found.stream(TALK, HOW)) == "exported"
         process = found._server  # type: ignore[attr-defined]
     assert process.returncode is not None and found.version.startswith("exported@")
     sys.modules.pop("vllm", None)
+
+
+def test_vllm_of_another_environment_is_started_by_its_own_python(tmp_path: Path) -> None:
+    """Its pins and ours exclude each other more often than not."""
+    model = tmp_path / "exported"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    python = tmp_path / "python"
+    with pytest.raises(ConfigError, match="there is no Python at"):
+        open_engine(ServingSettings(engine="vllm", vllm_python=python), model)
+    told = tmp_path / "told"
+    python.write_text(f'#!/bin/sh\necho "$@" > {told}\nexit 7\n')
+    python.chmod(0o700)
+    settings = ServingSettings(engine="vllm", vllm_python=python, vllm_arguments=["--swap-space", "2", "--host", "0.0.0.0"])
+    with closing(open_engine(settings, model)) as found:
+        with pytest.raises(ModelError, match="ended with 7"):
+            found.start()
+    given = told.read_text()
+    assert given.startswith("-m vllm.entrypoints.openai.api_server --swap-space 2") and "--dtype auto" in given
+    assert given.rindex("--host 127.0.0.1") > given.index("--host 0.0.0.0"), "the last one holds: ours"

@@ -9,7 +9,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,10 +21,10 @@ from attunement.records import InferenceRequest, InferenceResponse
 from attunement.security.acting import Act
 from attunement.serving.alerts import AlertSender
 from attunement.serving.engines import BusyError, EngineError
-from attunement.serving.gate import CRISIS, HIGH, PASSED, WITHHELD
+from attunement.serving.gate import CRISIS, HIGH, PASSED, REMINDED, WITHHELD
 from attunement.serving.metrics import Metrics
 from attunement.serving.reviews import ALERTS, ClinicalReviews, Flagged
-from attunement.serving.service import Answer, DeploymentService, as_messages
+from attunement.serving.service import Answer, DeploymentService, LeftError, as_messages, stays
 from attunement.storage.opening import Stores
 from attunement.storage.transcripts.records import Transcript
 from attunement.storage.transcripts.store import made_now
@@ -32,8 +33,10 @@ log = logging.getLogger("attunement.serving")
 
 MOST_SESSIONS = 100_000
 LATE_SECONDS = 2.0
+CUT = "cut"
+"""Among the flags of a reply that ended before its end: the reader left, or the model failed, after some of it was shown."""
 MOST_UNKEPT = 1_000
-"""Alerts that wait in memory for the store to be back; the spool holds their transcripts on disk meanwhile."""
+"""Alerts, and what readers who left said, that wait in memory for the store to be back; the spool holds their transcripts on disk meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -126,36 +129,46 @@ class Exchanges:
     def settings(self) -> ServingSettings:
         return self.service.settings.serving
 
-    def stream(self, asked: Asked, act: Act) -> Generator[str | Answered]:
-        """The reply sentence by sentence, each judged before it is given; then the whole."""
+    def stream(self, asked: Asked, act: Act, gone: Callable[[], bool] = stays) -> Generator[str | Answered]:
+        """The reply sentence by sentence, each judged before it is given; then the whole.
+
+        Whoever closes the generator has read what it gave, and that is kept; `LeftError` thrown into it says that the last piece was
+        not read. `gone` is as `DeploymentService.stream` has it.
+        """
         began = time.perf_counter()
         region = self.service.gate.places.check(asked.region) or self.settings.region
         law = self.service.gate.places.jurisdiction(region)
         told = self._told.lately(asked.session, law.disclose.idle_days, law.disclose.hours)
+        shown, answered = list[str](), False
+        try:
+            with self.metrics.streams.track_inprogress(), closing(self._said(asked, region, told, act, gone)) as pieces:
+                for piece in pieces:
+                    if isinstance(piece, str):
+                        yield from _given(piece, shown, gone)
+                        continue
+                    answered = True
+                    done = self._done(asked, piece, region, act, began)
+                    if not shown:  # after it is kept: who has read it may be gone, and danger must be on disk by then
+                        yield piece.reply.response
+                    yield done
+        except BaseException as error:  # by now nothing is generated any more
+            if not answered and (shown or isinstance(error, GeneratorExit | LeftError)):
+                self._cut(asked, shown, region, told, act, began)
+            raise
+
+    def _said(self, asked: Asked, region: str, told: bool | None, act: Act, gone: Callable[[], bool]) -> Generator[str | Answer]:
+        """The service's answer, or where the model cannot answer in time what it said to the same prompt before."""
         before: list[Mapping[str, str]] = [{"role": "system", "content": asked.instruction}] if asked.instruction else []
         if self._history and asked.client:
             before += self._history.context(asked.client, asked.request.user_input, act)
-        shown = False
-        with self.metrics.streams.track_inprogress():
-            for piece in self._said(asked, region, told, before):
-                if isinstance(piece, str):
+        shown, how = False, {"region": region, "told": told, "before": before, "persona": asked.persona, "gone": gone}
+        try:
+            with closing(self.service.stream(asked.request, **how)) as pieces:  # type: ignore[arg-type]
+                for piece in pieces:
                     shown = True
                     yield piece
-                    continue
-                done = self._done(asked, piece, region, act, began)
-                if not shown:  # after it is kept: who has read it may be gone, and danger must be on disk by then
-                    yield piece.reply.response
-                yield done
-
-    def _said(self, asked: Asked, region: str, told: bool | None, before: Sequence[Mapping[str, str]]) -> Generator[str | Answer]:
-        """The service's answer, or where the model cannot answer in time what it said to the same prompt before."""
-        shown = False
-        try:
-            for piece in self.service.stream(asked.request, region=region, told=told, before=before, persona=asked.persona):
-                shown = True
-                yield piece
-                if not isinstance(piece, str):
-                    self._keep_reply(asked, before, piece)
+                    if not isinstance(piece, str):
+                        self._keep_reply(asked, before, piece)
         except (BusyError, EngineError) as error:
             answer = None if shown else self._before(asked, region, told, before)
             if answer is None:
@@ -198,12 +211,27 @@ class Exchanges:
         prompt = [*before, *self.service.gate.without_own_words(as_messages(asked.request))]
         return prompt, self.service.version, how
 
-    def _done(self, asked: Asked, answer: Answer, region: str, act: Act, began: float) -> Answered:
+    def _cut(self, asked: Asked, shown: Sequence[str], region: str, told: bool | None, act: Act, began: float) -> None:
+        """Does for what was shown of a reply what `_done` does for a whole one; where nothing was, people still look at what was said."""
+        entry, said = self.service.gate.enter(as_messages(asked.request), region, told=told), "".join(shown)
+        reminded = bool(entry.reminder) and said.endswith(str(entry.reminder))
+        reply = InferenceResponse(said, 0.0, 0.0)  # its scores are of the whole, and go nowhere
+        answer = Answer(reply, REMINDED if reminded else PASSED, entry, flags=(CUT,))
+        try:
+            if not shown:
+                self._flag(asked, answer, region, act, waits=True)
+                return
+            self.metrics.cut.inc()
+            self._done(asked, answer, region, act, began, waits=True)
+        except DataError as error:  # there is nobody any more to be told
+            log.error("what was shown of a reply (request %s) could not be kept: %s", act.request, error)
+
+    def _done(self, asked: Asked, answer: Answer, region: str, act: Act, began: float, *, waits: bool = False) -> Answered:
         if answer.entry.disclosure:
             self._told.now(asked.session)
         flag_began = time.perf_counter()
         self._keep_late()
-        row = self._flag(asked, answer, region, act)
+        row = self._flag(asked, answer, region, act, waits=waits)
         self._keep(asked, answer, act)
         steps = {**answer.steps, "keep": time.perf_counter() - flag_began}
         seconds = time.perf_counter() - began
@@ -227,7 +255,7 @@ class Exchanges:
         )
         self.stores.transcripts.add(kept, act)
 
-    def _flag(self, asked: Asked, answer: Answer, region: str, act: Act) -> str:
+    def _flag(self, asked: Asked, answer: Answer, region: str, act: Act, *, waits: bool = False) -> str:
         """Puts what people must look at into the queue; the row's id. Danger is told of at once."""
         priority = priority_of(answer)
         if not priority:
@@ -236,7 +264,9 @@ class Exchanges:
         said = answer.withheld or answer.reply.response
         who = act.request, asked.client, asked.session, self.service.version
         talk = as_messages(asked.request)
-        return self.flag(Flagged(priority, answer.action, reasons, talk, said, *who, region, answer.action == CRISIS), act)
+        return self.flag(
+            Flagged(priority, answer.action, reasons, talk, said, *who, region, answer.action == CRISIS), act, waits=waits
+        )
 
     def _keep_late(self) -> None:
         """Puts alerts into the queue that the store did not take when they came: one that it does not take now stays, and so do those after it."""
@@ -248,25 +278,38 @@ class Exchanges:
                 self._unkept.appendleft((flagged, act))
                 self._next_try = time.monotonic() + LATE_SECONDS  # a store that hangs must not hold up every reply
                 return
-            if self._alerts is not None:
+            if flagged.priority in ALERTS and self._alerts is not None:
                 self._alerts.raised(flagged.priority, row)
 
-    def flag(self, flagged: Flagged, act: Act) -> str:
+    def flag(self, flagged: Flagged, act: Act, *, waits: bool = False) -> str:
         """Puts something before people: into the queue where there is one; danger is told of at once. The row's id.
 
-        Where the store does not take it, who is in danger is answered all the same, the log says so, and it is put in with a later reply.
+        Where the store does not take it, who is in danger is answered all the same, the log says so, and it is put in with a later reply;
+        with `waits` so is everything else.
         """
         row = ""
         try:
             row = self.reviews.flag(flagged, act) if self.reviews is not None else ""
         except DataError as error:
-            if flagged.priority not in ALERTS:
+            if flagged.priority not in ALERTS and not waits:
                 raise
-            log.critical("a clinical alert (%s, request %s) could not be kept yet: %s", flagged.priority, act.request, error)
+            log.critical("a clinical row (%s, request %s) could not be kept yet: %s", flagged.priority, act.request, error)
             self._unkept.append((flagged, act))
         if flagged.priority in ALERTS and self._alerts is not None:
             self._alerts.raised(flagged.priority, row)
         return row
+
+
+def _given(piece: str, shown: list[str], gone: Callable[[], bool]) -> Generator[str]:
+    """Gives a piece to the reader, who has read it unless told otherwise."""
+    if gone():
+        raise LeftError
+    shown.append(piece)
+    try:
+        yield piece
+    except LeftError:
+        shown.pop()
+        raise
 
 
 def priority_of(answer: Answer) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -18,6 +16,7 @@ from attunement.security.permissions import Role
 from attunement.serving.exchange import Answered, Asked, Exchanges
 from attunement.serving.guard import Caller, Guard, needs
 from attunement.serving.problems import TEXT, TURN, responses
+from attunement.serving.streams import STREAM, Reading, event, streamed
 
 GATE_HEADER = "Attunement-Gate"
 """What the gate did with the reply: passed, crisis, reminded, withheld or refused."""
@@ -26,11 +25,6 @@ ACTION = "inference:create"
 Text = Annotated[str, StringConstraints(max_length=100_000)]
 Id = Annotated[str, StringConstraints(max_length=64, pattern=f"^(?:{ID.pattern})?$")]
 """An id, or none."""
-EVENTS = "text/event-stream"
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The reply; with `stream` as server-sent events", "content": {EVENTS: {}}}
-}
-"""For a route's description: what it also answers with."""
 
 
 class TurnIn(BaseModel):
@@ -145,7 +139,7 @@ def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
         asked = Asked(InferenceRequest(turns, body.user_input), client, body.session_id, body.region, body.persona)
         caller: Caller = request.state.caller
         if body.stream:
-            return await streamed(exchanges.stream(asked, caller.act), _events)
+            return await streamed(request, Reading(exchanges, asked, caller.act), _events)
         found = await run_in_threadpool(exchanges.answer, asked, caller.act)
         response.headers[GATE_HEADER] = found.answer.action
         return told(found)
@@ -185,35 +179,5 @@ async def for_client(request: Request, client: str, action: str = ACTION) -> str
     return client
 
 
-# --- streams --------------------------------------------------------------------------------------------
-
-
-def event(data: Mapping[str, Any] | str, kind: str = "") -> str:
-    """One server-sent event."""
-    body = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return f"event: {kind}\ndata: {body}\n\n" if kind else f"data: {body}\n\n"
-
-
 def _events(piece: str | Answered) -> str:
     return event({"delta": piece}, "delta") if isinstance(piece, str) else event(told(piece), "done")
-
-
-async def streamed(pieces: Iterator[str | Answered], write: Any, end: str = "") -> Response:
-    """`pieces` as events. What goes wrong before the first is an answer of its own; later the stream ends with an `error`."""
-    first = await run_in_threadpool(next, pieces)  # raises here, where the status can still say it
-
-    async def body() -> AsyncIterator[str]:
-        try:
-            piece: str | Answered | None = first
-            while piece is not None:
-                yield write(piece)
-                piece = await run_in_threadpool(next, pieces, None)
-            if end:
-                yield event(end)
-        except Exception as error:
-            yield event({"error": {"message": f"the service failed ({type(error).__name__}); its log says where"}}, "error")
-            raise
-        finally:
-            await run_in_threadpool(pieces.close)  # type: ignore[attr-defined]
-
-    return StreamingResponse(body(), media_type=EVENTS, headers={"X-Accel-Buffering": "no"})

@@ -24,6 +24,7 @@ class Metrics:
         self.risk = Counter("attunement_risk", "Requests by the level of risk in their conversation.", ["level"], registry=on)
         self.regenerated = Counter("attunement_regenerated", "Replies that were generated a second time.", registry=on)
         self.cached = Counter("attunement_cached", "Replies that came from the cache.", registry=on)
+        self.cut = Counter("attunement_cut", "Replies shown in part: the reader left or the model failed.", registry=on)
         self.streams = Gauge("attunement_requests_in_progress", "Requests that are being answered.", registry=on)
         self.model = Gauge("attunement_model", "1 for the model that is served.", ["version"], registry=on)
 

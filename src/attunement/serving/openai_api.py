@@ -25,15 +25,13 @@ from attunement.serving.inference import (
     ACTION,
     GATE_HEADER,
     MOST_TURNS,
-    STREAM,
     Text,
     check_length,
-    event,
     for_client,
     safety,
-    streamed,
 )
 from attunement.serving.problems import responses
+from attunement.serving.streams import STREAM, Reading, event, streamed
 
 NAME = "attunement"
 """The served model's name that never changes."""
@@ -173,7 +171,7 @@ def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
             write = _writer(exchanges, body, caller.act.request, usage)
-            return await streamed(exchanges.stream(asked, caller.act), write, "[DONE]")
+            return await streamed(request, Reading(exchanges, asked, caller.act), write, "[DONE]")
         found = await run_in_threadpool(exchanges.answer, asked, caller.act)
         response.headers[GATE_HEADER] = found.answer.action
         message = {"role": "assistant", "content": found.answer.reply.response}

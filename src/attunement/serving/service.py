@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from attunement.config import Settings, load_settings
 from attunement.embedding import Embedder
-from attunement.errors import ServiceError
+from attunement.errors import AttunementError, ServiceError
 from attunement.model.chat import SENTENCE_END
 from attunement.quality.panel import Judges
 from attunement.quality.validator import QualityValidator
@@ -30,6 +30,15 @@ KEPT_VERDICTS = 8192
 """Those of about a thousand requests: what people say next week is new, and a service that fills its memory for hours looks like a leak."""
 COOLER = 0.4
 """Of the temperature, for the second try after a reply that must not be shown."""
+
+
+class LeftError(AttunementError):
+    """Who reads a reply has gone while the next words of it were made: nobody reads these."""
+
+
+def stays() -> bool:
+    """Of a reader who does not go away."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class _Exchange:
     entry: Entry
     until: float
     steps: dict[str, float]
+    gone: Callable[[], bool]
 
 
 class DeploymentService:
@@ -140,11 +150,15 @@ class DeploymentService:
         told: bool | None = None,
         before: Sequence[Mapping[str, str]] = (),
         persona: str = "",
+        gone: Callable[[], bool] = stays,
     ) -> Generator[str | Answer]:
         """The reply sentence by sentence, each judged before it is given; then the whole with what the gate did.
 
         Where the whole differs from the pieces (words were held back), it is the whole that counts. `region` (ISO 3166) and `told` are
         as `SafetyGate.enter` has them; `before` are messages for the model alone; `persona` is one of `serving.personas`.
+
+        To close the generator is to give the reply up; `gone` says so while another thread waits for the next words, and they end in
+        `LeftError`.
         """
         until, began = time.monotonic() + self.settings.serving.deadline_seconds, time.perf_counter()
         talk = as_messages(request)
@@ -154,7 +168,7 @@ class DeploymentService:
         if entry.answer is not None:
             yield Answer(InferenceResponse(entry.answer, 0.0, 1.0), entry.action, entry, steps)
             return
-        yield from self._reply(_Exchange([*first, *self.gate.without_own_words(talk)], talk, entry, until, steps))
+        yield from self._reply(_Exchange([*first, *self.gate.without_own_words(talk)], talk, entry, until, steps, gone))
 
     def coherence(self, request: InferenceRequest, response: str) -> float:
         """How well the reply fits what was asked, 0-1 (`QualityValidator.score_semantic_coherence`)."""
@@ -209,6 +223,8 @@ class DeploymentService:
         try:
             with closing(self.engine.stream(exchange.prompt, how, exchange.until)) as pieces:
                 for piece in pieces:
+                    if exchange.gone():
+                        raise LeftError
                     said = said + piece.text if said else piece.text.lstrip()
                     heard.append((len(said), piece))
                     ends = [m.end() for m in SENTENCE_END.finditer(said) if m.end() < len(said)]

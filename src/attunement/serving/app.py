@@ -22,12 +22,22 @@ from attunement.errors import (
     AccessError,
     ConflictError,
     DataError,
+    DocumentError,
     MissingExtraError,
     ServiceError,
     StoreDownError,
     TemporaryError,
 )
-from attunement.serving import deployment_routes, docs_page, inference, openai_api, progress_routes, queue_routes, signing_in
+from attunement.serving import (
+    deployment_routes,
+    docs_page,
+    document_routes,
+    inference,
+    openai_api,
+    progress_routes,
+    queue_routes,
+    signing_in,
+)
 from attunement.serving.exchange import Exchanges
 from attunement.serving.feedback import Feedback
 from attunement.serving.frame import Frame, frame
@@ -96,6 +106,7 @@ def create_app(service: DeploymentService, guard: Guard | None = None, exchanges
     openai_api.add_routes(app, exchanges, limit)
     queue_routes.add_routes(app, exchanges, Feedback(access.audit, access.cipher) if access else None)
     progress_routes.add_routes(app, exchanges)
+    document_routes.add_routes(app, exchanges, service.settings.stores.document_bytes)
     deployment_routes.add_routes(app, exchanges)
     _add_health(app, exchanges)
     signing_in.add_routes(app)
@@ -184,6 +195,10 @@ def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
     @handles(ConflictError)
     def conflict(_: Request, error: ConflictError) -> JSONResponse:
         return problem(409, str(error))
+
+    @handles(DocumentError)
+    def no_document(_: Request, error: DocumentError) -> JSONResponse:
+        return problem({"too_large": 413, "media_type": 415, "unknown": 404}.get(error.reason, 422), str(error))
 
     @handles(MissingExtraError)
     def missing(_: Request, error: MissingExtraError) -> JSONResponse:

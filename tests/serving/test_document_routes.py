@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from attunement.security.entry import Access, opened
 from attunement.security.master_key import FileMasterKey
 from attunement.security.permissions import Role
+from attunement.serving import patience
 from attunement.serving.app import create_app
 from attunement.serving.assembly import assembled
 from attunement.serving.guard import Guard
@@ -126,6 +128,26 @@ def test_long_bodies_have_room_on_this_route_alone_and_for_who_may(ann: httpx.Cl
     assert ann.get(f"{WHERE}/none").status_code == 404
     assert ann.get(f"{WHERE}/a%20b").status_code == 422
     assert browser(served[0]).post(WHERE, json=long).status_code == 401  # before the body is read
+
+
+def test_a_slow_line_is_waited_for_by_the_length_of_a_document(
+    ann: httpx.Client, served: tuple[str, Access], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "BODY_SECONDS", 0.3)
+
+    def slowly(path: str, sent: dict[str, str]) -> int:
+        def halves() -> Iterator[bytes]:
+            yield raw[: len(raw) // 2]
+            time.sleep(1.0)
+            yield raw[len(raw) // 2 :]
+
+        raw = json.dumps(sent).encode()
+        return ann.post(
+            path, content=halves(), headers={"Content-Length": str(len(raw)), "Content-Type": "application/json"}
+        ).status_code
+
+    assert slowly(WHERE, body(b"slow " * 70_000)) == 201
+    assert slowly(WHERE, body(b"slow")) == 408  # as short as what other routes take
 
 
 def test_without_sign_in_nothing_is_kept(tmp_path: Path) -> None:

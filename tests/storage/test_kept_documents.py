@@ -341,6 +341,7 @@ def test_a_backup_of_postgresql_brings_it_back(tmp_path: Path, server: Server) -
         ("Note", "text/plain", b"x" * 1001, "too_large", "longer than 1,000 bytes"),
         ("  ", "text/plain", b"x", "title", "in one line"),
         ("a\nb", "text/plain", b"x", "title", "in one line"),
+        ("\x1b[2J", "text/plain", b"x", "title", "in one line"),
         ("x" * 201, "text/plain", b"x", "title", "1 to 200 characters"),
     ],
 )

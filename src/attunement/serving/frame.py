@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from attunement.serving.patience import BODY_SECONDS, BodyInTime
+from attunement.serving.patience import BodyInTime
 from attunement.serving.problems import problem
 
 REQUEST_ID = "X-Request-ID"
@@ -85,7 +85,7 @@ class Frame:
         length = Headers(scope=scope).get("content-length", "")
         bytes_told = int(length) if length.isdigit() else 0
         room = self._room if bytes_told <= self._room.most_bytes else _room_of(scope) or self._room
-        body = BodyInTime(receive, None if room is self._room else BODY_SECONDS + bytes_told / SLOWEST_BYTES_A_SECOND)
+        body = BodyInTime(receive, 0.0 if room is self._room else bytes_told / SLOWEST_BYTES_A_SECOND)
 
         async def framed(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -7,6 +7,7 @@ added it) stays in the SQL store, so that a list asks no other database. Both ar
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ MEDIA_TYPES: Mapping[str, tuple[str, bytes]] = {
 }
 """What is taken: media type to the suffix of its files and the bytes that they begin with; without such bytes it is text in UTF-8."""
 MOST_TITLE_CHARACTERS = 200
+NOT_IN_A_LINE = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's categories of control characters, halves of characters, ends of lines and paragraphs."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Document:
 
 def check(title: str, media_type: str, content: bytes, most_bytes: int) -> None:
     """Raises `DocumentError` for what is not taken: what it says of itself is not repeated."""
-    if not title.strip() or len(title) > MOST_TITLE_CHARACTERS or not title.isprintable():
+    if not title.strip() or len(title) > MOST_TITLE_CHARACTERS or any(unicodedata.category(c) in NOT_IN_A_LINE for c in title):
         raise DocumentError("title", f"a document has a title of 1 to {MOST_TITLE_CHARACTERS} characters, in one line")
     if media_type not in MEDIA_TYPES:
         raise DocumentError("media_type", f"documents are of the media types {', '.join(MEDIA_TYPES)}")

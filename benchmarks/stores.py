@@ -1,6 +1,6 @@
 """What the stores cost a request: transcripts kept, rates and replies shared; `results/stores.json`.
 
-    python benchmarks/stores.py
+    python benchmarks/stores.py [documents]
 
 Real servers on this machine (`tests/databases.py`): PostgreSQL, Redis, and for MongoDB what `mongod` or its stand-in gives: its rate of
 draining is that server's, and says little about another. Every transcript is encrypted, committed and on record.
@@ -8,6 +8,8 @@ draining is that server's, and says little about another. Every transcript is en
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 import sys
 import tempfile
@@ -22,6 +24,7 @@ import machine
 sys.path.append(str(machine.ROOT / "tests"))
 
 THREADS, EACH = 16, 60
+DOCUMENTS, DOCUMENT_BYTES = 12, 10 * 2**20
 
 
 def main() -> int:
@@ -29,6 +32,8 @@ def main() -> int:
     from attunement.cli.tables import know_all
 
     know_all()
+    if sys.argv[1:] == ["documents"]:
+        return _documents_alone(databases)
     figures: dict[str, Any] = {
         "machine": machine.describe(),
         "threads": THREADS,
@@ -43,12 +48,54 @@ def main() -> int:
         for name, url, mongo in (("sqlite", "", ""), ("postgresql", postgres.url, ""), ("sqlite_mongodb", "", mongodb.url)):
             figures[name] = _transcripts(Path(folder) / name, url, mongo)
             print(name, figures[name], flush=True)
+        figures["documents"] = _of_documents(Path(folder), postgres.url, mongodb.url)
         figures["redis"] = _shared(Path(folder) / "redis", redis)
         print("redis", figures["redis"])
         for each in servers.values():
             next(each, None)
     machine.write("stores", figures)
     return 0
+
+
+def _documents_alone(databases: Any) -> int:
+    """Measures these, and leaves the other figures as they are."""
+    figures = json.loads((machine.RESULTS / "stores.json").read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        servers = _servers(databases, Path(folder))
+        mongodb, postgres = next(servers["mongodb"]), next(servers["postgres"])()
+        postgres.command[postgres.command.index("fsync=off")] = "fsync=on"
+        postgres.start()
+        figures["documents"] = _of_documents(Path(folder), postgres.url, mongodb.url)
+        for each in servers.values():
+            next(each, None)
+    machine.write("stores", figures)
+    return 0
+
+
+def _of_documents(folder: Path, postgres: str, mongodb: str) -> dict[str, Any]:
+    out: dict[str, Any] = {"machine": machine.describe(), "bytes": DOCUMENT_BYTES, "documents": DOCUMENTS}
+    for name, url, mongo in (("sqlite", "", ""), ("postgresql", postgres, ""), ("sqlite_mongodb", "", mongodb)):
+        out[name] = _documents(folder / f"documents_{name}", url, mongo)
+    return out
+
+
+def _documents(home: Path, url: str, mongodb: str) -> dict[str, Any]:
+    """One after another, each drained before they are read."""
+    from attunement.security.acting import Act
+    from attunement.storage.opening import opened_stores
+
+    act, contents = Act("a-1"), [b"%PDF-" + os.urandom(DOCUMENT_BYTES - 5) for _ in range(DOCUMENTS)]
+    with _vault(home, store=url, mongodb=mongodb) as vault, opened_stores(vault) as stores:
+        documents, ids = stores.documents, list[str]()
+        add = [_timed(lambda c=c: ids.append(documents.add("d-1", "Scan", "application/pdf", c, act).id)) for c in contents]
+        began = time.perf_counter()
+        while mongodb and stores.transcripts.waiting()["outbox"]:
+            time.sleep(0.05)
+        drained = time.perf_counter() - began
+        get = [_timed(lambda one=one: documents.get("d-1", one, act)) for one in ids]
+        listed = [_timed(lambda: documents.of("d-1", act)) for _ in range(DOCUMENTS)]
+    out: dict[str, Any] = {"add": _milliseconds(add), "get": _milliseconds(get), "list": _milliseconds(listed)}
+    return {**out, "in_mongodb_after_seconds": round(drained, 1)} if mongodb else out
 
 
 def _servers(databases: Any, folder: Path) -> dict[str, Any]:

@@ -546,7 +546,7 @@ class StoresSettings(Section):
 
     mongodb: str = Field(
         "",
-        description="Address of the MongoDB database that holds transcripts (`mongodb://USER:PASSWORD@HOST/DATABASE?tls=true`; extra `mongodb`); empty is the SQL store.",
+        description="Address of the MongoDB database that holds transcripts and documents (`mongodb://USER:PASSWORD@HOST/DATABASE?tls=true`; extra `mongodb`); empty is the SQL store.",
     )
     redis: str = Field(
         "",
@@ -569,6 +569,12 @@ class StoresSettings(Section):
         30,
         ge=0,
         description="Days that a transcript without a client is kept, then its key is destroyed; 0 keeps none. `security.retention` says it of clients' (`transcripts`).",
+    )
+    document_bytes: int = Field(
+        10 * 2**20,
+        ge=1,
+        le=12 * 2**20,
+        description="Longest document of a client's record; 12 MiB at most, since MongoDB holds no more than 16 MB in one piece.",
     )
     reply_cache_seconds: float = Field(600.0, ge=0, description="How long a reply is kept for the same prompt; 0 keeps none.")
 

@@ -6,7 +6,8 @@
         ├── DataError               input that cannot be read or used
         │   ├── IntegrityError      a checksum or a manifest does not match what is on disk
         │   ├── StoreDownError      a database does not answer now: worth another try after some seconds
-    │   ├── ConflictError       what is there already is another: somebody else was first
+        │   ├── ConflictError       what is there already is another: somebody else was first
+        │   ├── DocumentError       a document that is not taken, or is not there
         │   └── RecordingError      a recording that gives nothing: broken, silent, no speech, licence not allowed
         ├── MissingExtraError       an optional dependency is not installed; names the extra
         ├── ModelError              a model or checkpoint that cannot be loaded or trained
@@ -56,6 +57,14 @@ class StoreDownError(DataError):
 
 class ConflictError(DataError):
     """What is there already says something else: somebody was first, or changed it meanwhile. Read it again."""
+
+
+class DocumentError(DataError):
+    """A document that is not taken, or is not there. `reason` is its code: title, media_type, too_large, content, unknown."""
+
+    def __init__(self, reason: str, told: str) -> None:
+        super().__init__(told)
+        self.reason = reason
 
 
 class RecordingError(DataError):

@@ -51,6 +51,7 @@ def test_the_life_of_a_record(tmp_path: Path) -> None:
     attune("clients", "correct", "c-1", row, given='{"text": "slept well"}')
     assert json.loads(attune("clients", "export", "c-1", "--out", out, "--json"))["rows"] == {
         "accounts": 0,
+        "documents": 0,
         "feedback": 0,
         "records": 1,
         "reviews": 0,
@@ -78,6 +79,37 @@ def test_the_life_of_a_record(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_documents_of_a_record(tmp_path: Path) -> None:
+    attune("keys", "init")
+    letter, scan, out = tmp_path / "letter.txt", tmp_path / "scan.bin", tmp_path / "again.txt"
+    letter.write_text("Dear colleague, she slept badly.", encoding="utf-8")
+    scan.write_bytes(b"%PDF-1.7 intake")
+    document = attune("clients", "documents", "add", "c-1", letter, "--title", "Referral").strip()
+    assert attune("clients", "documents", "add", "c-1", letter, "--title", "Referral").strip() == document
+    attune("clients", "documents", "add", "c-1", scan, "--title", "Scan", "--type", "application/pdf")
+    told = attune("clients", "documents", "list", "c-1")
+    assert f"{document}  " in told and "text/plain  32 bytes  Referral" in told and len(told.splitlines()) == 2
+    assert [each["title"] for each in json.loads(attune("clients", "documents", "list", "c-1", "--json"))] == ["Referral", "Scan"]
+    assert attune("clients", "documents", "list", "c-2") == "c-2 has no documents\n"
+    assert "32 bytes (text/plain) written to" in attune("clients", "documents", "get", "c-1", document, "--out", out)
+    assert out.read_bytes() == letter.read_bytes() and out.stat().st_mode & 0o077 == 0
+    add, get = ["clients", "documents", "add", "c-1"], ["clients", "documents", "get", "c-1", document, "--out"]
+    assert "exists already" in refused(*get, out)
+    assert "no such document" in refused("clients", "documents", "get", "c-2", document, "--out", tmp_path / "x")
+    assert "media types text/plain" in refused(*add, scan, "--title", "Scan")
+    assert "cannot be read" in refused(*add, tmp_path / "none.txt", "--title", "x")
+    assert "longer than 20 bytes" in refused(*add, letter, "--title", "x", "--set", "stores.document_bytes=20")
+    with zipfile.ZipFile(_exported(tmp_path)) as archive:
+        assert archive.read(f"documents/{document}.txt") == letter.read_bytes()
+    assert [r[:2] for r in recorded() if r[2] == document] == [("client:write", "c-1"), ("client:read", "c-1")]
+    assert [r[1] for r in recorded() if r[:3:2] == ("client:read", "documents")] == ["c-1", "c-1", "c-2"]
+
+
+def _exported(tmp_path: Path) -> Path:
+    attune("clients", "export", "c-1", "--out", tmp_path / "c-1.zip")
+    return tmp_path / "c-1.zip"
+
+
 def test_retention_by_settings(tmp_path: Path) -> None:
     attune("keys", "init")
     attune("clients", "note", "c-1", "--title", "intake", given="slept badly")
@@ -86,7 +118,7 @@ def test_retention_by_settings(tmp_path: Path) -> None:
     assert "0 records of 0 clients would be deleted, older than 30 days" in attune("retention", "run", "--dry-run", *keep)
     told = attune("retention", "policies", *keep)
     assert "accounts: kept until deleted" in told and "records: 30 days" in told and "audit: 3,000 days at least" in told
-    assert "kinds are audit, accounts, feedback, progress, records, reviews, sessions" in refused(
+    assert "kinds are audit, accounts, documents, feedback, progress, records, reviews, sessions" in refused(
         "retention", "run", "--set", "security.retention={notes=3}"
     )
 

@@ -55,7 +55,7 @@ def test_any_changed_bit_is_found(cipher: FieldCipher) -> None:
         changed[at] ^= 1 if at != 4 else 3  # the version: the other one that there is, for its key to be tried
         with pytest.raises(DataError):  # an IntegrityError, or there is no key of such a version
             cipher.decrypt(bytes(changed), **place)
-    for broken in (b"", closed[:20], b"\x02" + closed[1:]):
+    for broken in (b"", closed[:20], b"\x03" + closed[1:]):
         with pytest.raises(IntegrityError, match="no encrypted field"):
             cipher.decrypt(broken, **place)
     with pytest.raises(ValueError):

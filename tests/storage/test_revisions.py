@@ -78,16 +78,42 @@ def as_of_before(url: str) -> None:
 
 def test_a_store_of_before_goes_on_and_is_upgraded(url: str) -> None:
     as_of_before(url)
-    store = Store(url)  # as before: what it lacks is added
+    with pytest.raises(DataError, match="needs the revision 0005 first: make a backup"):
+        Store(url)
+    store = Store(url, behind=True)
     with store.snapshot() as connection:
         assert revisions.of(connection) == revisions.BASELINE
-    assert differences(store) == []
     assert revisions.upgrade(store) == list(revisions.REVISIONS)[1:]
     assert differences(store) == []
     with store.snapshot() as connection:
         assert connection.exec_driver_sql("SELECT client FROM legal_holds").scalars().all() == ["c-1"]
         assert revisions.of(connection) == revisions.HEAD
     store.close()
+
+
+def test_one_that_only_lacks_tables_goes_on_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_of_before(url)
+    monkeypatch.setitem(revisions.REVISIONS, "0005", True)
+    store = Store(url)
+    assert differences(store) == []
+    store.close()
+
+
+def test_transcripts_and_erasures_of_before_there_were_documents_are_kept(url: str) -> None:
+    old = Store(url, sa.MetaData())
+    revisions.upgrade(old, "0004")
+    with old.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO transcripts (id, client, session, request, created, model, place) VALUES ('t-1', 'c-1', 's-1', 'r-1', '2026', 'm', 'sql')"
+        )
+        connection.exec_driver_sql("INSERT INTO transcript_erasures VALUES ('c-2', '9999', '2026')")
+    assert revisions.upgrade(old) == ["0005"]
+    with old.snapshot() as connection:
+        assert connection.exec_driver_sql("SELECT kind, id FROM transcripts").all() == [("transcript", "t-1")]
+        assert connection.exec_driver_sql("SELECT kind, client, before FROM transcript_erasures").all() == [
+            ("transcript", "c-2", "9999")
+        ]
+    old.close()
 
 
 def test_one_that_is_newer_or_must_be_changed_first_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +172,12 @@ def attune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
 def test_the_commands(attune: Callable[..., str], tmp_path: Path) -> None:
     attune("keys", "init")
     as_of_before(f"sqlite:///{tmp_path / 'home' / FILE}")
+    attune("backup", "create", str(tmp_path / "before.backup"))  # of a store that must be changed first
+    attune("backup", "rehearse", str(tmp_path / "before.backup"))
     assert json.loads(attune("store", "status", "--json"))["pending"] == list(revisions.REVISIONS)[1:]
     assert "applied: 0002" in attune("store", "upgrade") and "nothing to do" in attune("store", "upgrade")
     told = json.loads(attune("store", "status", "--json"))
+    attune("backup", "rehearse", str(tmp_path / "before.backup"))
     assert told == {
         "revision": revisions.HEAD,
         "pending": [],
@@ -157,4 +186,4 @@ def test_the_commands(attune: Callable[..., str], tmp_path: Path) -> None:
     }
     assert attune("store", "drain") == "0 moved on; waiting: spool 0, outbox 0, erasures 0\n"
     assert "waiting: spool 0" in attune("store", "status")
-    assert '"action": "store:upgrade", "target": "0004"' in attune("audit", "export")
+    assert '"action": "store:upgrade", "target": "0005"' in attune("audit", "export")

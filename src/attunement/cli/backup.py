@@ -50,7 +50,7 @@ def create(
 
     know_all()
     settings = load_settings(recipe, overrides or ()).settings
-    with Vault.open(settings) as vault:
+    with Vault.open(settings, behind=True) as vault:
         act = operator_act(vault.audit, "backup:create")
         facts = create_backup(vault.store, vault.ring, path, _opener(settings, passphrase_variable, encrypt_to or ()))
         vault.write_escrow()  # after the data: each key that they need is in it
@@ -122,7 +122,7 @@ def _on_record(settings: Settings, action: str) -> Iterator[list[str]]:
         outcome = "done"
     finally:
         if settings.security.store or (settings.home.expanduser() / FILE).exists():
-            with Vault.open(settings) as vault, vault.audit.begin() as connection:
+            with Vault.open(settings, behind=True) as vault, vault.audit.begin() as connection:
                 vault.audit.append(connection, Entry(act.actor, action, outcome=outcome, target="".join(target)))
 
 
@@ -159,7 +159,7 @@ def restore(
         facts = restore_postgres(path, ring, opener, open_store(settings), trust_unsealed=trust_unsealed)
     else:
         facts = restore_sqlite(path, ring, opener, settings.home, trust_unsealed=trust_unsealed)
-    with Vault.open(settings) as vault:
+    with Vault.open(settings, behind=True) as vault:
         points = vault.audit.checkpoints
         if points is not None and (aside := points.set_aside(utc_now())):
             typer.echo(f"the signed checkpoints of before are kept in {aside}: they say how far the audit log had come", err=True)

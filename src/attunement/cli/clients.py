@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attunement.cli import documents
 from attunement.cli.acting import acting
 from attunement.cli.options import AsJson, Overrides, Recipe
 from attunement.config import load_settings
@@ -16,6 +17,7 @@ from attunement.errors import EXIT_USER_ERROR, DataError
 from attunement.storage.files import read_json, write_json
 
 app = typer.Typer(no_args_is_help=True, help="A client's whole record: export, correct, delete with a certificate.")
+app.add_typer(documents.app, name="documents")
 
 Client = Annotated[str, typer.Argument(help="Id of the client.")]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
@@ -28,6 +29,14 @@ BUILT_IN = (
 KIND = re.compile(r"[a-z][a-z0-9_]{0,30}", re.ASCII)
 
 
+@dataclass(frozen=True)
+class Attachment:
+    """A value of an exported row that becomes a file of its own, `name`, in a folder of its kind."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
 class ClientData(Protocol):
     """One kind of data about clients. Everything happens in the transaction of `connection`; auditing is the caller's.
 
@@ -39,7 +48,7 @@ class ClientData(Protocol):
     tables: tuple[sa.Table, ...]
 
     def export(self, vault: Vault, connection: sa.Connection, client: str) -> Iterator[dict[str, Any]]:
-        """Every row of a client, opened, as plain JSON values."""
+        """Every row of a client, opened, as plain JSON values and `Attachment`s."""
 
     def correct(
         self, vault: Vault, connection: sa.Connection, client: str, row: str, changes: Mapping[str, Any], by: str

@@ -1,12 +1,12 @@
-"""Encrypted fields: JSON values as AES-256-GCM ciphertexts that open only in their own place.
+"""Encrypted fields: JSON values, or bytes, as AES-256-GCM ciphertexts that open only in their own place.
 
-    byte 0       form, 1
+    byte 0       form: 1 JSON, 2 bytes as they are
     bytes 1-4    version of the subject's data key, big-endian
     bytes 5-16   nonce, random (NIST SP 800-38D 8.2.2: at most 2^32 fields a key; a client has thousands)
     the rest     ciphertext and its tag of 16 bytes
 
-Associated data are table, column, row, subject and key version: a ciphertext that is moved to another place does not open. A
-ciphertext is 33 bytes longer than the JSON: who sees the database sees how long a field is, and that it is NULL.
+Associated data are table, column, row, subject, key version and form: a ciphertext that is moved to another place does not open. A
+ciphertext is 33 bytes longer than what it holds: who sees the database sees how long a field is, and that it is NULL.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from attunement.errors import IntegrityError
 from attunement.security.keys import SYSTEM, DataKey, KeyRing
 from attunement.storage.files import canonical
 
-FORM = 1
+FORM, RAW = 1, 2
 HEAD_BYTES, NONCE_BYTES, TAG_BYTES = 5, 12, 16
 INDEX_BYTES = 16
 Cipher = tuple[DataKey, AESGCM]
@@ -38,17 +38,19 @@ class FieldCipher:
         self.ring = ring
 
     def encrypt_row(self, table: str, row: str, subject: str, values: Mapping[str, Any]) -> dict[str, bytes | None]:
-        """`values` (column: JSON value) of one row, encrypted for `subject`; `row` is its primary key as text."""
+        """`values` (column: JSON value, or bytes) of one row, encrypted for `subject`; `row` is its primary key as text."""
         key = self.ring.key_for(subject)
-        cipher, head = AESGCM(key.secret), bytes([FORM]) + key.version.to_bytes(4, "big")
+        cipher, version = AESGCM(key.secret), key.version.to_bytes(4, "big")
         out: dict[str, bytes | None] = {}
         for column, value in values.items():
             if value is None:
                 out[column] = None
                 continue
             nonce = os.urandom(NONCE_BYTES)
-            text = canonical(value).encode("utf-8", "surrogatepass")
-            out[column] = head + nonce + cipher.encrypt(nonce, text, _place(table, column, row, key))
+            form = RAW if isinstance(value, bytes) else FORM
+            text = value if isinstance(value, bytes) else canonical(value).encode("utf-8", "surrogatepass")
+            closed = cipher.encrypt(nonce, text, _place(table, column, row, key, form))
+            out[column] = bytes([form]) + version + nonce + closed
         return out
 
     def decrypt_row(self, table: str, row: str, subject: str, values: Mapping[str, bytes | None]) -> dict[str, Any]:
@@ -63,7 +65,7 @@ class FieldCipher:
             if value is None:
                 out[column] = None
                 continue
-            if len(value) < HEAD_BYTES + NONCE_BYTES + TAG_BYTES or value[0] != FORM:
+            if len(value) < HEAD_BYTES + NONCE_BYTES + TAG_BYTES or value[0] not in (FORM, RAW):
                 raise IntegrityError(f"{table}.{column} of {row} is no encrypted field")
             version = int.from_bytes(value[1:HEAD_BYTES], "big")
             if (subject, version) not in ciphers:
@@ -72,10 +74,10 @@ class FieldCipher:
             key, cipher = ciphers[subject, version]
             nonce, rest = value[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES], value[HEAD_BYTES + NONCE_BYTES :]
             try:
-                text = cipher.decrypt(nonce, rest, _place(table, column, row, key))
+                text = cipher.decrypt(nonce, rest, _place(table, column, row, key, value[0]))
             except InvalidTag as error:
                 raise IntegrityError(f"{table}.{column} of {row} was changed, or moved there from elsewhere") from error
-            out[column] = json.loads(text.decode("utf-8", "surrogatepass"))
+            out[column] = text if value[0] == RAW else json.loads(text.decode("utf-8", "surrogatepass"))
         return out
 
     def encrypt(self, value: Any, *, table: str, column: str, row: str, subject: str) -> bytes | None:
@@ -108,9 +110,8 @@ class FieldCipher:
         return hmac.new(key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()[:INDEX_BYTES]
 
 
-def _place(table: str, column: str, row: str, key: DataKey) -> bytes:
+def _place(table: str, column: str, row: str, key: DataKey, form: int) -> bytes:
     """Where a field stands. The parts are told apart by their lengths: no two places give the same bytes."""
     subject, version = key.subject, str(key.version)
-    return f"{len(table)}:{table}{len(column)}:{column}{len(row)}:{row}{len(subject)}:{subject}{len(version)}:{version}".encode(
-        "utf-8", "surrogatepass"
-    )
+    told = f"{len(table)}:{table}{len(column)}:{column}{len(row)}:{row}{len(subject)}:{subject}{len(version)}:{version}"
+    return (told + ("raw" if form == RAW else "")).encode("utf-8", "surrogatepass")

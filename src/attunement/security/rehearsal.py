@@ -46,7 +46,7 @@ def rehearse(path: Path, ring: KeyRing, opener: Opener, home: Path, scratch_stor
     folder = Path(tempfile.mkdtemp(prefix=".rehearsal-", dir=home.expanduser()))
     try:
         facts = restore_sqlite(path, ring, opener, folder)
-        store = Store.at_home(folder)
+        store = Store.at_home(folder, behind=True)  # a backup of a version before is looked at as it is
         try:
             return _looked_at(store, facts, began)
         finally:

@@ -11,7 +11,7 @@ import hashlib
 import html
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,7 @@ from attunement.security.acting import Act
 from attunement.security.age_files import encrypted_write
 from attunement.security.audit import Entry
 from attunement.security.checkpoints import text_holds
-from attunement.security.clients import kind_of, kinds
+from attunement.security.clients import Attachment, kind_of, kinds
 from attunement.security.clock import stamp
 from attunement.security.codes import valid_id
 from attunement.security.holds import deletions, is_held, lock, refuse_held
@@ -50,19 +50,19 @@ REMAINS = (
 def export_client(vault: Vault, client: str, out: Path, act: Act, recipients: Sequence[str] = ()) -> dict[str, int]:
     """Writes a client's whole record into the new file `out` (zip, 0600; encrypted for `recipients`); rows by kind.
 
-    `<kind>.json` has the rows, `access_log.json` who did what with the record, `index.html` the same to read,
+    `<kind>.json` has the rows, `<kind>/` the files that belong to them, `access_log.json` who did what with the record, `index.html` the same to read,
     `manifest.json` the hashes. It is recorded before the file appears. Raises `DataError` where nothing is held.
     """
     valid_id("client", client)
     if out.exists():
         raise DataError(f"{out} exists already: an export is not written over another file")
-    with _new_file(out, recipients) as file, vault.audit.begin() as connection:
-        found = {kind: list(data.export(vault, connection, client)) for kind, data in kinds().items()}
+    with _new_file(out, recipients) as file, _Export(file) as export, vault.audit.begin() as connection:
+        found = {kind: export.filed(kind, data.export(vault, connection, client)) for kind, data in kinds().items()}
         counts = {kind: len(rows) for kind, rows in found.items()}
         if not any(counts.values()):
             raise DataError(f"nothing is held about {client}")
         log = [asdict(record) for record in vault.audit.records(client=client)]
-        _write_zip(file, client, stamp(vault.audit.clock()), {**found, ACCESS_LOG: log})
+        export.finish(client, stamp(vault.audit.clock()), {**found, ACCESS_LOG: log})
         vault.audit.append(connection, Entry(act.actor, "client:export", client, request=act.request))
     return counts
 
@@ -150,7 +150,7 @@ def _signed(vault: Vault, client: str, row: sa.Row[Any], clean: bool) -> dict[st
         told = "freed pages and the database's log may hold the wrapped key and names of accounts for a while"
         remains.append({"what": told, "why": "attune keys rotate closes the key for good; the database reuses its pages"})
     if vault.settings.stores.mongodb:
-        told = "ciphertext of transcripts in MongoDB, until a service or  attune store drain  next reaches it"
+        told = "ciphertext of transcripts and documents in MongoDB, until a service or  attune store drain  next reaches it"
         remains.append({"what": told, "why": "it opens with the destroyed key alone"})
     body = {
         "format": CERTIFICATE,
@@ -180,15 +180,40 @@ def _new_file(out: Path, recipients: Sequence[str]) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _write_zip(file: IO[bytes], client: str, made_at: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    parts = {f"{kind}.json": json.dumps(rows, ensure_ascii=False, indent=1).encode() for kind, rows in found.items()}
-    parts["index.html"] = _page(client, made_at, found).encode()
-    hashes = {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()}
-    told = {"format": EXPORT, "client": client, "made_at": made_at, "made_by": f"attunement {__version__}"}
-    manifest = {**told, "rows": {kind: len(rows) for kind, rows in found.items()}, "sha256": hashes}
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, part in {"manifest.json": json.dumps(manifest, indent=1).encode(), **parts}.items():
-            archive.writestr(name, part)
+class _Export:
+    """The archive of an export in the making: files of rows go in as they come, so that one of them is in memory at a time."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._archive, self._hashes = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED), dict[str, str]()
+
+    def __enter__(self) -> _Export:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+    def filed(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The rows; in place of what is a file of its own stands the name that it has in the archive."""
+        return [{name: self._plain(kind, value) for name, value in row.items()} for row in rows]
+
+    def finish(self, client: str, made_at: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        for kind, rows in found.items():
+            self._write(f"{kind}.json", json.dumps(rows, ensure_ascii=False, indent=1).encode())
+        self._write("index.html", _page(client, made_at, found).encode())
+        told = {"format": EXPORT, "client": client, "made_at": made_at, "made_by": f"attunement {__version__}"}
+        manifest = {**told, "rows": {kind: len(rows) for kind, rows in found.items()}, "sha256": self._hashes}
+        self._archive.writestr("manifest.json", json.dumps(manifest, indent=1).encode())
+
+    def _plain(self, kind: str, value: Any) -> Any:
+        if not isinstance(value, Attachment):
+            return value
+        # Not compressed: 46 ms for 10 MiB in place of 300, and SQLite's other writers wait meanwhile
+        self._write(f"{kind}/{value.name}", value.content, zipfile.ZIP_STORED)
+        return f"{kind}/{value.name}"
+
+    def _write(self, name: str, part: bytes, form: int = zipfile.ZIP_DEFLATED) -> None:
+        self._archive.writestr(name, part, form)
+        self._hashes[name] = hashlib.sha256(part).hexdigest()
 
 
 def _page(client: str, made_at: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

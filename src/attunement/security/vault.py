@@ -75,9 +75,12 @@ class Vault:
     audit: AuditLog
 
     @classmethod
-    def open(cls, settings: Settings, *, clock: Clock = utc_now) -> Vault:
-        """Raises `ConfigError` without a master key, `DataError` where a store cannot be used."""
-        ring, store, security = open_ring(settings, clock=clock), open_store(settings), settings.security
+    def open(cls, settings: Settings, *, clock: Clock = utc_now, behind: bool = False) -> Vault:
+        """Raises `ConfigError` without a master key, `DataError` where a store cannot be used.
+
+        `behind` takes a store whose tables must be changed first, as it is: for its backup.
+        """
+        ring, store, security = open_ring(settings, clock=clock), open_store(settings, behind=behind), settings.security
         points = Checkpoints(
             (security.audit_checkpoints or settings.home / checkpoints.FILE).expanduser(),
             ring,

@@ -23,6 +23,7 @@ from attunement.errors import (
     AccessError,
     ConflictError,
     DataError,
+    DocumentError,
     MissingExtraError,
     ServiceError,
     StoreDownError,
@@ -32,6 +33,7 @@ from attunement.serving import (
     client_routes,
     deployment_routes,
     docs_page,
+    document_routes,
     inference,
     openai_api,
     progress_routes,
@@ -107,6 +109,7 @@ def create_app(service: DeploymentService, guard: Guard | None = None, exchanges
     queue_routes.add_routes(app, exchanges, Feedback(access.audit, access.cipher) if access else None)
     client_routes.add_routes(app, exchanges)
     progress_routes.add_routes(app, exchanges)
+    document_routes.add_routes(app, exchanges, service.settings.stores.document_bytes)
     deployment_routes.add_routes(app, exchanges)
     _add_health(app, exchanges)
     signing_in.add_routes(app)
@@ -197,6 +200,10 @@ def _add_problems(app: FastAPI, *, retry_seconds: int) -> None:
     @handles(ConflictError)
     def conflict(_: Request, error: ConflictError) -> JSONResponse:
         return problem(409, str(error))
+
+    @handles(DocumentError)
+    def no_document(_: Request, error: DocumentError) -> JSONResponse:
+        return problem({"too_large": 413, "media_type": 415, "unknown": 404}.get(error.reason, 422), str(error))
 
     @handles(MissingExtraError)
     def missing(_: Request, error: MissingExtraError) -> JSONResponse:

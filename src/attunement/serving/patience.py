@@ -64,11 +64,11 @@ class PatientProtocol(H11Protocol):
 
 
 class BodyInTime:
-    """`receive` that raises `BodyTimeoutError` when a body has not come as a whole after `seconds`; `late` says so, too."""
+    """`receive` that raises `BodyTimeoutError` when a body has not come as a whole after `BODY_SECONDS` and `more_seconds`; `late` says so, too."""
 
-    def __init__(self, receive: Receive, seconds: float | None = None) -> None:
+    def __init__(self, receive: Receive, more_seconds: float = 0.0) -> None:
         self._receive, self._whole, self.late = receive, False, False
-        self._until = asyncio.get_running_loop().time() + (BODY_SECONDS if seconds is None else seconds)
+        self._until = asyncio.get_running_loop().time() + BODY_SECONDS + more_seconds
 
     async def __call__(self) -> Message:
         if self._whole:

@@ -17,6 +17,7 @@ from attunement.storage.shared.link import RedisLink
 from attunement.storage.shared.live import LiveFeed
 from attunement.storage.shared.replies import ReplyCache
 from attunement.storage.transcripts.draining import draining
+from attunement.storage.transcripts.filing import Documents
 from attunement.storage.transcripts.mongo import opened_bodies
 from attunement.storage.transcripts.store import TranscriptStore
 
@@ -31,6 +32,11 @@ class Stores:
     circuits: Circuits
     buckets: SharedBuckets | None
     link: RedisLink | None
+
+    @property
+    def documents(self) -> Documents:
+        """What was added to clients' records as files; they lie where transcripts do."""
+        return Documents(self.transcripts)
 
     def states(self) -> dict[str, str]:
         """Store to `up`, `down` or `embedded`, for a readiness probe; asks each of them."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attunement.storage.sql import Store
 
 BASELINE = "0001"
-REVISIONS = {"0001": True, "0002": True, "0003": True, "0004": True}
+REVISIONS = {"0001": True, "0002": True, "0003": True, "0004": True, "0005": False}
 """Revision to whether it only adds tables: a store that lacks such a one can be used, for opening it adds them."""
 HEAD = list(REVISIONS)[-1]
 TABLE = "alembic_version"

@@ -1,1 +1,1 @@
-"""Transcripts: what was said and answered, encrypted, in the SQL store or in MongoDB; nothing lost and nothing double."""
+"""Transcripts and documents: what was said and answered, what was added to a record; encrypted, in the SQL store or in MongoDB; nothing lost, nothing double."""

@@ -1,4 +1,4 @@
-"""Where the words of transcripts lie: the seam. The rows of the SQL store say which there are; a place gives their words back."""
+"""Where the words of transcripts and the contents of documents lie: the seam. The rows of the SQL store say which there are; a place gives their words back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attunement.errors import ConfigError, DataError, IntegrityError
-from attunement.storage.transcripts.records import WORDS, Row
+from attunement.storage.transcripts.records import TRANSCRIPT, WORDS, Row
 
 
 class RefusedError(DataError):
@@ -15,7 +15,7 @@ class RefusedError(DataError):
 
 
 class Bodies(ABC):
-    """A place for sealed transcripts outside of the SQL store. Raises `StoreDownError` while it does not answer."""
+    """A place for sealed transcripts and documents outside of the SQL store. Raises `StoreDownError` while it does not answer."""
 
     @abstractmethod
     def put(self, rows: Sequence[Row]) -> None:
@@ -26,15 +26,15 @@ class Bodies(ABC):
 
     @abstractmethod
     def get(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """Id to `turns`, `reply` and `safety`, sealed, of those that there are."""
+        """Id to the columns of `WORDS`, sealed, of those that there are."""
 
     @abstractmethod
     def remove(self, ids: Sequence[str]) -> None:
         """Deletes rows by their ids."""
 
     @abstractmethod
-    def erase(self, client: str, before: str) -> int:
-        """Deletes what there is of a client ("" for those without one) from before a stamp; how many."""
+    def erase(self, client: str, before: str, kind: str = TRANSCRIPT) -> int:
+        """Deletes what there is of a kind of a client ("" for those without one) from before a stamp; how many."""
 
     @abstractmethod
     def state(self) -> str:
@@ -54,7 +54,7 @@ class Bodies(ABC):
             elif row["id"] in found:
                 out.append({**row, **{name: found[row["id"]][name] for name in WORDS}})
             elif row["client"]:
-                raise IntegrityError(f"the transcript {row['id']} is not in MongoDB any more: restore its backup")
+                raise IntegrityError(f"the {row['kind']} {row['id']} is not in MongoDB any more: restore its backup")
         return out
 
 
@@ -69,7 +69,7 @@ class NoBodies(Bodies):
 
     def remove(self, ids: Sequence[str]) -> None: ...
 
-    def erase(self, client: str, before: str) -> int:
+    def erase(self, client: str, before: str, kind: str = TRANSCRIPT) -> int:
         return 0
 
     def state(self) -> str:

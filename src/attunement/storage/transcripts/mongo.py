@@ -1,6 +1,6 @@
-"""Sealed transcripts in MongoDB. Extra `mongodb`.
+"""Sealed transcripts and documents of clients in MongoDB. Extra `mongodb`.
 
-A document is a row: `_id` from client, session and request; words as ciphertext. Values stand in queries as values alone, below
+A document of MongoDB's is a row: `_id` is the row's id; words as ciphertext. Values stand in queries as values alone, below
 `$eq`, and are text, numbers or bytes of ours. Those without a client carry `expires` for MongoDB's own TTL index; a client's do
 not, since that index knows nothing of legal holds: they go by the retention.
 """
@@ -18,14 +18,14 @@ from attunement.errors import ConfigError, MissingExtraError, StoreDownError
 from attunement.storage.addresses import checked, told
 from attunement.storage.circuits import Circuits, retried
 from attunement.storage.transcripts.bodies import Bodies, NoBodies, RefusedError
-from attunement.storage.transcripts.records import WORDS, Row
+from attunement.storage.transcripts.records import TRANSCRIPT, WORDS, Row
 
 T = TypeVar("T")
 DATABASE, COLLECTION = "attunement", "transcripts"
 DUPLICATE, FETCHED = 11000, 200
 REFUSED = {2, 121, 10334, 17280, 17419, 17420}
 """Bad value, against a validation rule, too large (of the document, or of a key of an index)."""
-PLAIN = ("client", "session", "created", "number", "model", "request")
+PLAIN = ("kind", "client", "session", "created", "number", "model", "request")
 
 
 class MongoBodies(Bodies):
@@ -68,11 +68,11 @@ class MongoBodies(Bodies):
             try:
                 self._rows.bulk_write(changes, ordered=True)
             except DocumentTooLarge as error:
-                raise RefusedError(f"MongoDB refuses a transcript ({type(error).__name__})") from None
+                raise RefusedError(f"MongoDB refuses a row ({type(error).__name__})") from None
             except BulkWriteError as error:
                 codes = {fault.get("code") for fault in error.details.get("writeErrors", [])}
                 if refused := codes & REFUSED:
-                    raise RefusedError(f"MongoDB refuses a transcript (code {min(refused)})") from None
+                    raise RefusedError(f"MongoDB refuses a row (code {min(refused)})") from None
                 if codes != {DUPLICATE} or error.details.get("writeConcernErrors"):
                     raise
                 self._rows.bulk_write(changes, ordered=True)  # another replica was first with one: the rest follows
@@ -92,8 +92,9 @@ class MongoBodies(Bodies):
     def remove(self, ids: Sequence[str]) -> None:
         self._call(lambda: self._rows.delete_many({"_id": {"$in": [str(one) for one in ids]}}))
 
-    def erase(self, client: str, before: str) -> int:
-        which = {"client": {"$eq": str(client)}, "created": {"$lt": str(before)}}
+    def erase(self, client: str, before: str, kind: str = TRANSCRIPT) -> int:
+        kinds = [str(kind), None] if kind == TRANSCRIPT else [str(kind)]  # rows of before there were documents say none
+        which = {"client": {"$eq": str(client)}, "created": {"$lt": str(before)}, "kind": {"$in": kinds}}
         return int(self._call(lambda: self._rows.delete_many(which)).deleted_count)
 
     def state(self) -> str:
@@ -128,9 +129,10 @@ class MongoBodies(Bodies):
             raise StoreDownError(f"MongoDB at {self._name} does not answer ({what})") from None
 
     def _document(self, row: Row) -> dict[str, Any]:
-        out: dict[str, Any] = {"_id": row["id"], **{name: row[name] for name in (*PLAIN, *WORDS)}}
+        out: dict[str, Any] = {"_id": row["id"], **{name: row[name] for name in PLAIN}}
+        out |= {name: row[name] for name in WORDS if row[name] is not None}
         for name, value in out.items():
-            assert isinstance(value, str | int | bytes | None), f"{name} is no plain value"
+            assert isinstance(value, str | int | bytes), f"{name} is no plain value"
         if not row["client"]:
             out["expires"] = datetime.fromisoformat(row["created"]) + timedelta(days=self._days)
         return out

@@ -1,4 +1,5 @@
-"""A transcript, open and sealed. What is sealed is the same bytes wherever it lies: outbox, spool, SQL, MongoDB.
+"""A transcript, open and sealed; documents (`documents.py`) are rows of the same tables. What is sealed is the same bytes
+wherever it lies: outbox, spool, SQL, MongoDB.
 
 A client's is sealed with the client's key. One without a client is sealed with a key of its day, which is destroyed when the
 day is past `stores.anonymous_days`: so it ends everywhere at once, in backups, too.
@@ -7,7 +8,7 @@ day is past `stores.anonymous_days`: so it ends everywhere at once, in backups, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,11 @@ from attunement.storage.files import content_hash
 
 TABLE = "transcripts"
 """Stands in the associated data of each ciphertext."""
-WORDS = ("turns", "reply", "safety")
+TRANSCRIPT, DOCUMENT = "transcript", "document"
+"""What a row is: its `kind`."""
+SAID = ("turns", "reply", "safety")
+WORDS = (*SAID, "content")
+"""The sealed columns that move to MongoDB: of a transcript those of `SAID`, of a document `content`."""
 DAY_KEY = "transcripts:"
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 MOST_MODEL_CHARACTERS = 128
@@ -61,6 +66,7 @@ def seal(cipher: FieldCipher, transcript: Transcript) -> Row:
     words = {"turns": [dict(t) for t in transcript.turns], "reply": transcript.reply, "safety": dict(transcript.safety)}
     return {
         "id": row,
+        "kind": TRANSCRIPT,
         "client": transcript.client_id,
         "session": transcript.session_id,
         "request": transcript.request_id,
@@ -73,7 +79,7 @@ def seal(cipher: FieldCipher, transcript: Transcript) -> Row:
 def unseal(cipher: FieldCipher, row: Mapping[str, Any]) -> Transcript:
     """The inverse. Raises `IntegrityError` for what was changed or moved, `ShreddedError` where the key is destroyed."""
     subject = subject_of(row["client"], row["created"])
-    words = cipher.decrypt_row(TABLE, row["id"], subject, {name: row[name] for name in WORDS})
+    words = cipher.decrypt_row(TABLE, row["id"], subject, {name: row[name] for name in SAID})
     return Transcript(
         row["request"],
         row["session"],
@@ -84,3 +90,13 @@ def unseal(cipher: FieldCipher, row: Mapping[str, Any]) -> Transcript:
         row["created"],
         row["client"],
     )
+
+
+def together(heads: Iterable[Row]) -> list[str]:
+    """The ids that move at once, of rows in their order: transcripts up to the first document, or that document alone, for its size."""
+    out: list[str] = []
+    for head in heads:
+        if head["kind"] == DOCUMENT:
+            return out or [head["id"]]
+        out.append(head["id"])
+    return out

@@ -1,4 +1,4 @@
-"""The spool: a file of this machine that transcripts wait in while the SQL store itself does not answer, sealed as everywhere.
+"""The spool: a file of this machine that transcripts and documents wait in while the SQL store itself does not answer, sealed as everywhere.
 
 As safe as the disk that the home lies on: in a container that is a volume, not the container's own layer.
 """
@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from attunement.storage.sql import Store
-from attunement.storage.transcripts.records import Row
+from attunement.storage.transcripts.records import Row, together
 from attunement.storage.transcripts.tables import columns
 
 FILE = "transcripts-spool.db"
 spool_tables = sa.MetaData()
-_spool = sa.Table("spooled_transcripts", spool_tables, *columns(), sa.Column("actor", sa.String(64), nullable=False))
+_spool = sa.Table("spooled_transcripts", spool_tables, *columns(sa.Column("actor", sa.String(64), nullable=False)))
 
 
 class Spool:
@@ -34,11 +34,14 @@ class Spool:
             connection.execute(sqlite.insert(_spool).values(**row).on_conflict_do_nothing(index_elements=["id"]))
 
     def first(self, most: int) -> list[Row]:
-        """The oldest rows, each with `actor`."""
+        """The oldest rows that move together, each with `actor`."""
         if not self.exists():
             return []
+        heads = sa.select(_spool.c.id, _spool.c.kind).order_by(_spool.c.number).limit(most)
         with self._opened().snapshot() as connection:
-            rows = connection.execute(sa.select(_spool).order_by(_spool.c.number).limit(most)).mappings().all()
+            ids = together(map(dict, connection.execute(heads).mappings()))
+            query = sa.select(_spool).where(_spool.c.id.in_(ids)).order_by(_spool.c.number)
+            rows = connection.execute(query).mappings().all()
         return [{name: value for name, value in row.items() if name != "number"} for row in rows]
 
     def of(self, **which: str) -> list[Row]:
@@ -71,6 +74,7 @@ class Spool:
     def _opened(self) -> Store:
         if self._store is None:
             self._store = Store.at_home(self._home, FILE, spool_tables)
+            _renew(self._store)
         return self._store
 
     def __enter__(self) -> Spool:
@@ -78,3 +82,13 @@ class Spool:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def _renew(store: Store) -> None:
+    """Adds the columns that the file of a version before lacks: what waits in it is not lost with the upgrade."""
+    with store.begin() as connection:
+        there = {column["name"] for column in sa.inspect(connection).get_columns(_spool.name)}
+        for column in _spool.c:
+            if column.name not in there:
+                told = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {_spool.name} ADD COLUMN {told}")

@@ -1,6 +1,6 @@
-"""`TranscriptStore`: keeps what was said and answered, with its audit record, and gives it back in order.
+"""`TranscriptStore`: keeps what was said and answered, with its audit record, and gives it back in order; for documents (`filing.py`), too.
 
-A transcript is committed to the SQL store together with its record before `add` returns; MongoDB gets it afterwards, from a
+A row is committed to the SQL store together with its record before `add` returns; MongoDB gets it afterwards, from a
 thread (`draining.py`). So a reply never waits for MongoDB, and what was kept before a power cut is kept after it. While the SQL store
 itself is down it goes into the spool, a file of this machine, and from there into the SQL store.
 """
@@ -8,10 +8,10 @@ itself is down it goes into the spool, a file of this machine, and from there in
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError as ExistsError
@@ -25,12 +25,13 @@ from attunement.security.grouped import GroupedWriter
 from attunement.security.holds import deletions
 from attunement.security.vault import Vault
 from attunement.storage.transcripts.bodies import Bodies, NoBodies, RefusedError
-from attunement.storage.transcripts.records import WORDS, Row, Transcript, seal, unseal
+from attunement.storage.transcripts.records import DOCUMENT, TRANSCRIPT, WORDS, Row, Transcript, seal, together, unseal
 from attunement.storage.transcripts.spool import Spool
 from attunement.storage.transcripts.tables import MONGODB, OUTBOX, SQL, erasures, transcripts
 
 log = logging.getLogger("attunement.storage.transcripts")
 
+T = TypeVar("T")
 BATCH = 200
 ERASED_AGAIN_SECONDS = 600.0
 """An erasure is carried out again for so long: another replica may have been about to put what it deletes."""
@@ -52,7 +53,11 @@ class TranscriptStore:
         """
         if not transcript.client_id and not self.vault.settings.stores.anonymous_days:
             return
-        row = {**seal(self.vault.cipher, transcript), "actor": act.actor}
+        self.keep(seal(self.vault.cipher, transcript), act)
+
+    def keep(self, sealed: Row, act: Act) -> None:
+        """The same for a row that is sealed already, of whatever kind."""
+        row = {**sealed, "actor": act.actor}
         if self.spool.count():  # what came before goes in before it
             self.spool.put(row)
             return
@@ -68,24 +73,33 @@ class TranscriptStore:
         Reading a client's is recorded (`context:read`). A session without a client is asked for with no `client`, and gives
         those alone. Raises `StoreDownError` while a store that holds them does not answer.
         """
-        which = {"client": valid_id("client", client)} if client else {"client": ""}
+        which = {"kind": TRANSCRIPT, "client": valid_id("client", client) if client else ""}
         if session or not client:
             which["session"] = valid_id("session", session)
-        query = sa.select(transcripts)
-        for name, value in which.items():
-            query = query.where(transcripts.c[name] == value)
-        query = query.order_by(transcripts.c.number.desc()).limit(last) if last else query.order_by(transcripts.c.number)
-        try:
-            found = self._rows(query, which, last, self.vault.store.reading(*_writers(client, session)))
-        except DataError:  # a replica may not know yet that something was deleted
-            found = self._rows(query, which, last, self.vault.store.snapshot())
+        found = self.find(which, lambda row: unseal(self.vault.cipher, row), last=last)
         if client:
             with self.vault.audit.begin() as connection:
                 self.vault.audit.append(connection, Entry(act.actor, "context:read", client, request=act.request))
         return found
 
+    def find(self, which: Mapping[str, str], opened: Callable[[Row], T], *, last: int = 0, heads: bool = False) -> list[T]:
+        """What `opened` makes of the rows with such columns, oldest first; `heads` leaves out the columns of `WORDS`. Not on record."""
+        query = sa.select(*(column for column in transcripts.c if not (heads and column.name in WORDS)))
+        for name, value in which.items():
+            query = query.where(transcripts.c[name] == value)
+        query = query.order_by(transcripts.c.number.desc()).limit(last) if last else query.order_by(transcripts.c.number)
+
+        def found(reading: AbstractContextManager[sa.Connection]) -> list[T]:
+            rows = self._rows(query, which, last, reading)
+            return [opened(row) for row in (rows if heads else self.bodies.filled(rows))]
+
+        try:
+            return found(self.vault.store.reading(*_writers(which["client"], which.get("session", ""))))
+        except DataError:  # a replica may not know yet that something was deleted
+            return found(self.vault.store.snapshot())
+
     def waiting(self) -> dict[str, int]:
-        """How many transcripts wait: in the `spool` for the SQL store, in the `outbox` for MongoDB; and erasures."""
+        """How many transcripts and documents wait: in the `spool` for the SQL store, in the `outbox` for MongoDB; and erasures."""
         count = sa.select(sa.func.count())
         with self.vault.store.snapshot() as connection:
             outbox = connection.execute(count.select_from(transcripts).where(transcripts.c.place == OUTBOX)).scalar_one()
@@ -101,15 +115,15 @@ class TranscriptStore:
         self.bodies.close()
 
     def _rows(
-        self, query: sa.Select[Any], which: dict[str, str], last: int, reading: AbstractContextManager[sa.Connection]
-    ) -> list[Transcript]:
+        self, query: sa.Select[Any], which: Mapping[str, str], last: int, reading: AbstractContextManager[sa.Connection]
+    ) -> list[Row]:
         waiting = self.spool.of(**which)  # before the others: what moves on meanwhile is then seen there
         with reading as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         rows = rows[::-1] if last else rows
         known = {row["id"] for row in rows}
         rows += [{**row, "place": SQL} for row in waiting if row["id"] not in known]
-        return [unseal(self.vault.cipher, row) for row in self.bodies.filled(rows[-last:] if last else rows)]
+        return rows[-last:] if last else rows
 
     def _write(self, *rows: Row) -> None:
         """Commits rows (each with its `actor`) together with their records; those that are there already are let be."""
@@ -139,8 +153,12 @@ class TranscriptStore:
         return len(rows)
 
     def _drain_outbox(self) -> int:
-        query = sa.select(transcripts).where(transcripts.c.place == OUTBOX).order_by(transcripts.c.number).limit(BATCH)
+        self._erase()  # first: what is kept again after a deletion has the same id
+        heads = sa.select(transcripts.c.id, transcripts.c.kind).where(transcripts.c.place == OUTBOX)
+        heads = heads.order_by(transcripts.c.number).limit(BATCH)
         with self.vault.store.snapshot() as connection:
+            ids = together(map(dict, connection.execute(heads).mappings()))
+            query = sa.select(transcripts).where(transcripts.c.id.in_(ids)).order_by(transcripts.c.number)
             rows = [dict(row) for row in connection.execute(query).mappings()]
         try:
             if rows:
@@ -149,7 +167,6 @@ class TranscriptStore:
         except RefusedError:
             for row in rows:
                 self._move(row)
-        self._erase()
         return len(rows)
 
     def _move(self, row: Row) -> None:
@@ -158,7 +175,7 @@ class TranscriptStore:
             self.bodies.put([row])
             self._mark_moved([row["id"]])
         except RefusedError as error:
-            log.error("the transcript %s stays in the SQL store: %s", row["id"], error)
+            log.error("the %s %s stays in the SQL store: %s", row["kind"], row["id"], error)
             with self.vault.store.begin() as connection:
                 connection.execute(transcripts.update().where(transcripts.c.id == row["id"]).values(place=SQL))
 
@@ -177,9 +194,9 @@ class TranscriptStore:
             wanted = connection.execute(sa.select(erasures)).all()
         settled = stamp(utc_now() - timedelta(seconds=ERASED_AGAIN_SECONDS))
         for row in wanted:
-            self.bodies.erase(row.client, row.before)
+            self.bodies.erase(row.client, row.before, row.kind)
             if row.at < settled:
-                same = (erasures.c.client == row.client) & (erasures.c.before == row.before)
+                same = (erasures.c.kind == row.kind) & (erasures.c.client == row.client) & (erasures.c.before == row.before)
                 with self.vault.store.begin() as connection:
                     connection.execute(erasures.delete().where(same))
 
@@ -190,6 +207,8 @@ def made_now(when: datetime | None = None) -> str:
 
 
 def _entry(row: Row) -> Entry:
+    if row["kind"] == DOCUMENT:
+        return Entry(row["actor"], "client:write", row["client"], request=row["request"], target=row["id"])
     return Entry(row["actor"], "inference:create", row["client"], request=row["request"])
 
 

@@ -122,6 +122,13 @@ def test_a_clinician_logs_edits_and_signs_a_session_and_keeps_a_questionnaire(pa
         page.locator(f"input[name=item-{number}]").nth(1).check()
     page.get_by_role("button", name="Keep it").click()
     page.locator("#told").get_by_text("Kept").wait_for()
+    page.get_by_text("Add a document").click()
+    page.get_by_label("What it is").fill("Referral <b>of 2 March</b>")
+    page.get_by_label("File").set_input_files({"name": "letter.txt", "mimeType": "text/plain", "buffer": b"Dear colleague,"})
+    page.get_by_role("button", name="Add it").click()
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Referral <b>of 2 March</b>").click()
+    assert saved.value.path().read_bytes() == b"Dear colleague,"
     scores = served[2].progress.analyze_trends("c-1").measures
     assert [(each.measure, each.scores[-1].total) for each in scores] == [("gad7", 7.0)]
 

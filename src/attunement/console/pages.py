@@ -18,7 +18,7 @@ from attunement.serving.guard import FORGERY_HEADER, needs
 START = "/console"
 SCRIPTS = (
     "app.js", "api.js", "dom.js", "words.js", "signing.js", "alerts.js", "reviews.js", "feedback.js", "clients.js", "client.js",
-    "client_forms.js", "service.js", "account.js",
+    "client_forms.js", "client_documents.js", "service.js", "account.js",
 )  # fmt: skip
 FILES = {**dict.fromkeys(SCRIPTS, "text/javascript"), "console.css": "text/css"}
 """What may be asked for, and nothing else of the folder."""

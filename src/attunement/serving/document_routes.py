@@ -10,14 +10,13 @@ from fastapi import Path as InPath
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 from attunement.errors import DocumentError
 from attunement.security.codes import ID
 from attunement.serving.exchange import Exchanges
 from attunement.serving.frame import Room, takes
 from attunement.serving.guard import needs
-from attunement.serving.problems import responses
+from attunement.serving.problems import no_store, responses
 from attunement.serving.progress_bodies import Body
 from attunement.serving.progress_routes import START, Client
 from attunement.storage.transcripts.documents import MEDIA_TYPES, MOST_TITLE_CHARACTERS, Document
@@ -95,9 +94,7 @@ def add_routes(app: FastAPI, exchanges: Exchanges, most_bytes: int) -> None:
 
 def _documents(exchanges: Exchanges) -> Documents:
     if exchanges.stores is None:
-        raise HTTPException(
-            409, "this service asks nobody to sign in and keeps nothing: make an account with  attune accounts create"
-        )
+        raise no_store()
     return exchanges.stores.documents
 
 

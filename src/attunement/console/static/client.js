@@ -1,6 +1,7 @@
 // One client: how it goes, the report, sessions to read, edit and sign, questionnaires to fill in.
 import { address, call } from "./api.js";
 import { el, facts, form, labelled, say } from "./dom.js";
+import { documents } from "./client_documents.js";
 import { editing, questionnaire, session as newSession } from "./client_forms.js";
 import { count, day, trajectory, when, zone } from "./words.js";
 
@@ -10,8 +11,9 @@ export async function show(main, context, client) {
   const at = `/api/v1/clients/${encodeURIComponent(client)}`;
   const progress = el("section", { "aria-label": "Progress" });
   const listed = el("section", { "aria-label": "Sessions" });
+  const filed = el("section", { "aria-label": "Documents" });
   const span = el("select", {}, Object.entries(SPANS).map(([code, words]) => el("option", { value: code }, words)));
-  const again = async () => Promise.all([overview(progress, at, span.value), sessions(listed, at, context.session, again)]);
+  const again = async () => Promise.all([overview(progress, at, span.value), sessions(listed, at, context.session, again), documents(filed, at, context.session)]);
   span.addEventListener("change", () => overview(progress, at, span.value).catch((error) => progress.replaceChildren(el("p", { role: "alert" }, error.message))));
   const writes = context.session.actions.includes("client:write");
   main.replaceChildren(
@@ -20,6 +22,7 @@ export async function show(main, context, client) {
     el("div", { class: "row" }, labelled("Over", span)), progress,
     writes ? el("details", {}, el("summary", {}, "Fill in a questionnaire"), await questionnaire(at, again)) : "",
     writes ? el("details", {}, el("summary", {}, "Log a session"), newSession(at, again)) : "",
+    el("h2", {}, "Documents"), filed,
     el("h2", {}, "Sessions"), listed,
   );
   await again();

@@ -404,9 +404,9 @@ class ServingSettings(Section):
     models: Path | None = Field(
         None, description="Folder from which another model can be swapped in by POST /api/v1/deployment; empty: none can."
     )
-    alert_webhook: str = Field(
+    alert_webhook: str | list[str] = Field(
         "",
-        description="Address (https) that is told of each clinical alert, without words; empty: alerts stand in the service and its log alone.",
+        description="Address (https) that is told of each clinical alert, without words; several as a list, or with commas between them; empty: alerts stand in the service and its log alone.",
     )
     alert_secret_variable: str = Field(
         "ALERT_SECRET", description="Name of the environment variable with the secret that signs what the webhook gets."
@@ -422,6 +422,20 @@ class ServingSettings(Section):
     requests_per_minute: int = Field(
         600, ge=1, description="Most requests of one account or key, or of one address before it has signed in; a tenth at once."
     )
+
+    @field_validator("alert_webhook", mode="before")
+    @classmethod
+    def _addresses(cls, value: object) -> object:
+        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+            return value
+        raise ValueError("should be an address, several with commas between them, or a list of addresses")
+
+    @property
+    def alert_addresses(self) -> tuple[str, ...]:
+        """Those of `alert_webhook`, each once."""
+        told = self.alert_webhook
+        each = (one.strip() for one in (told.split(",") if isinstance(told, str) else told))
+        return tuple(dict.fromkeys(one for one in each if one))
 
 
 class AccessSettings(Section):

@@ -25,6 +25,7 @@ from attunement.serving.metrics import Metrics
 from attunement.serving.reviews import ClinicalReviews
 from attunement.serving.run import listen, running
 from attunement.serving.service import DeploymentService
+from attunement.serving.streams import Reading
 from attunement.storage.opening import Stores, opened_stores
 from attunement.storage.transcripts.records import Transcript
 from signing import ACT, settings_for
@@ -171,6 +172,33 @@ def test_nothing_is_kept_twice(tmp_path: Path) -> None:
         assert "cut" not in found.safety["flags"] and found.safety["action"] == "reminded"
         assert figure(exchanges, "attunement_cut_total") == 0 and exchanges.reviews is not None
         assert len(exchanges.reviews.open(ACT)) == figure(exchanges, "attunement_replies_total") == 1
+
+
+def test_who_leaves_while_the_whole_is_being_kept_is_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with talking(tmp_path) as (exchanges, stores, engine):
+        engine.goes_on, real = False, stores.transcripts.add
+        keeping, may_go_on, added = threading.Event(), threading.Event(), list[Transcript]()
+
+        def slow(transcript: Transcript, act: Any) -> None:
+            added.append(transcript)
+            keeping.set()
+            may_go_on.wait(10)
+            real(transcript, act)
+
+        monkeypatch.setattr(stores.transcripts, "add", slow)
+        reading = Reading(exchanges, asked(), ACT)
+        assert (reading.next(), reading.next()) == (ONE, TWO)
+        reading.began = True
+        whole = threading.Thread(target=reading.next)
+        whole.start()
+        assert keeping.wait(5)
+        reading.leave()
+        end = threading.Thread(target=reading.end)
+        end.start()
+        may_go_on.set()
+        whole.join(), end.join()
+        assert len(added) == len(kept(stores)) == figure(exchanges, "attunement_replies_total") == 1
+        assert "cut" not in added[0].safety["flags"]
 
 
 def test_danger_that_was_answered_is_kept_once(tmp_path: Path) -> None:

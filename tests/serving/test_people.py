@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -196,6 +197,93 @@ def test_an_alert_is_sent_until_it_is_taken(access: Access, home: Path, monkeypa
     assert told["id"] == row and told["client"] == "c-7" and "zq-words" not in body.decode()
     assert signature == "sha256=" + hmac.new(b"shared secret", body, hashlib.sha256).hexdigest()
     assert queue.unsent() == []
+
+
+class Moody(BaseHTTPRequestHandler):
+    """Fails while `server.fails`; keeps the ids that it took."""
+
+    def do_POST(self) -> None:
+        row = json.loads(self.rfile.read(int(self.headers["content-length"])))["id"]
+        self.server.tried += 1  # type: ignore[attr-defined]
+        fails = self.server.fails  # type: ignore[attr-defined]
+        if not fails:
+            self.server.took.append(row)  # type: ignore[attr-defined]
+        self.send_response(500 if fails else 204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def receiving() -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moody) as server:
+        server.fails, server.took, server.tried = False, [], 0  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 10
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return holds()
+
+
+def test_an_alert_goes_to_every_address_and_counts_as_sent_when_each_has_it(
+    access: Access, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALERT_SECRET", "shared secret")
+    monkeypatch.setattr("attunement.serving.alerts.FIRST_WAIT", 0.05)
+    queue = ClinicalReviews(access.audit, access.cipher)
+    for waiting in queue.unsent(100):
+        queue.sent(waiting["id"])
+    with receiving() as one, receiving() as two:
+        two.fails = True
+        urls = ",".join(f"http://127.0.0.1:{server.server_port}/alerts" for server in (one, two))
+        sender = AlertSender(queue, settings_for(home, f"serving.alert_webhook={urls}").serving)
+        flagged = Flagged("imminent", "crisis", ["suicide_intent"], [{"role": "user", "content": RISK}], "x", client="c-7")
+        with sender.running():
+            rows = [queue.flag(flagged, ACT) for _ in range(25)]  # more than are read at once
+            sender.raised("imminent", rows[-1])
+            assert until(lambda: set(one.took) == set(rows) and two.tried >= 2)  # the other's failure holds nothing up
+            assert {alert["id"] for alert in queue.unsent(100)} == set(rows) and two.took == []
+            late = queue.flag(flagged, ACT)
+            sender.raised("imminent", late)
+            assert until(lambda: late in one.took)
+            two.fails = False
+            assert until(lambda: not queue.unsent())
+        assert sorted(one.took) == sorted(two.took) == sorted([*rows, late])  # each once
+    sends = [record.target for record in access.audit.records(action="alert:send")]
+    assert len(sends) == len(set(sends)) and {*rows, late} <= set(sends)
+
+
+@pytest.mark.parametrize(
+    ("given", "addresses"),
+    [
+        ("https://a.example.org/x", ("https://a.example.org/x",)),
+        ("https://a.example.org/x, https://b.example.org,", ("https://a.example.org/x", "https://b.example.org")),
+        ('["https://a.example.org/x,y", "https://b.example.org"]', ("https://a.example.org/x,y", "https://b.example.org")),
+        ("https://a.example.org,https://a.example.org", ("https://a.example.org",)),
+        ("", ()),
+    ],
+)
+def test_addresses_for_alerts(home: Path, monkeypatch: pytest.MonkeyPatch, given: str, addresses: tuple[str, ...]) -> None:
+    assert settings_for(home, f"serving.alert_webhook={given}").serving.alert_addresses == addresses
+    monkeypatch.setenv("ATTUNE_SERVING__ALERT_WEBHOOK", given)
+    assert settings_for(home).serving.alert_addresses == addresses
+
+
+def test_one_wrong_address_of_several_is_told_in_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALERT_SECRET", "shared secret")
+    with pytest.raises(ConfigError) as error:
+        AlertSender(None, settings_for(home, "serving.alert_webhook=https://a.example.org/x,http://b.example.org/word").serving)
+    told = str(error.value)
+    assert "https address" in told and "(address 2 of 2)" in told and "b.example.org" not in told
+    for wrong in ("5", "[5]", "true"):
+        with pytest.raises(ConfigError, match=r"'serving.alert_webhook'.*should be an address, several with commas"):
+            settings_for(home, f"serving.alert_webhook={wrong}")
 
 
 @pytest.mark.parametrize("url", ["http://alerts.example.org/x", "ftp://x", "https://name:word@x.example.org", "https://"])

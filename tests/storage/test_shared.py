@@ -194,6 +194,92 @@ def test_a_circuit_counts_only_what_it_is_for() -> None:
     assert circuits.state("x") == "closed"
 
 
+def half_open(tried: Circuits, seconds: float = 0.05) -> None:
+    """Fails until the circuit `x` is left alone, and waits until that is over."""
+    for _ in range(2):
+        with pytest.raises(OSError), tried.guarding("x", OSError):
+            raise OSError
+    with pytest.raises(StoreDownError, match="left alone"), tried.guarding("x", OSError):
+        pass
+    time.sleep(seconds + 0.02)
+
+
+def _many(circuits: Circuits, *, fails: bool = False, waits: bool = True, count: int = 16) -> tuple[int, int, list[float]]:
+    """How many of `count` threads were let through at once, how many failed, and the waits that the others were told.
+
+    With `waits` a call ends when the others were refused, or after 3 s.
+    """
+    through, failed, refused, start = list[int](), list[int](), list[float](), threading.Barrier(count)
+
+    def one() -> None:
+        start.wait()
+        try:
+            with circuits.guarding("x", OSError):
+                through.append(1)
+                until = time.monotonic() + 3 * waits
+                while len(refused) < count - 1 and time.monotonic() < until:
+                    time.sleep(0.01)
+                if fails:
+                    raise OSError
+        except OSError:
+            failed.append(1)
+        except StoreDownError as error:
+            refused.append(error.after_seconds)
+
+    threads = [threading.Thread(target=one) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(through), len(failed), refused
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_one_call_tries_a_half_open_circuit_and_the_others_are_refused(request: pytest.FixtureRequest, shared: bool) -> None:
+    circuits = Circuits(2, 0.3, request.getfixturevalue("links")() if shared else None)
+    half_open(circuits, 0.3)
+    through, failed, refused = _many(circuits, fails=True)
+    assert (through, failed, len(refused)) == (1, 1, 15) and all(0 < wait <= 0.3 for wait in refused)
+    with pytest.raises(StoreDownError, match="left alone"), circuits.guarding("x", OSError):  # it failed: as long again
+        pass
+    time.sleep(0.35)
+    through, _, refused = _many(circuits)
+    assert (through, len(refused)) == (1, 15) and circuits.state("x") == "closed"
+    assert _many(circuits, waits=False) == (16, 0, [])  # it went well: all are let through
+
+
+def test_a_try_that_hangs_blocks_no_longer_than_a_calls_time_limit() -> None:
+    circuits, hangs, inside = Circuits(2, 0.05, longest=0.3), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with circuits.guarding("x", OSError):
+            inside.set()
+            hangs.wait(10)
+
+    half_open(circuits)
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert inside.wait(5)
+    with pytest.raises(StoreDownError, match="one call tries it"), circuits.guarding("x", OSError):
+        pass
+    time.sleep(0.35)
+    with pytest.raises(OSError), circuits.guarding("x", OSError):  # the next may try
+        with pytest.raises(StoreDownError, match="one call tries it"), circuits.guarding("x", OSError):
+            hangs.set()  # not reached
+        raise OSError
+    assert not hangs.is_set() and circuits.state("x") == "opened"
+    hangs.set()
+    thread.join()
+
+
+def test_an_error_of_the_caller_ends_a_try_too() -> None:
+    circuits = Circuits(2, 0.05)
+    half_open(circuits)
+    with pytest.raises(KeyError), circuits.guarding("x", OSError):
+        raise KeyError  # the database answered
+    assert circuits.state("x") == "closed"
+
+
 def test_a_call_is_tried_again_and_no_more_than_that() -> None:
     tried = list[int]()
 

@@ -119,7 +119,7 @@ def outside(scene: Scene) -> Finding:
         "access.oidc_issuer": settings.access.oidc_issuer,
         "access.public_url": settings.access.public_url,
         "serving.engine_url": settings.serving.engine_url,
-        "serving.alert_webhook": settings.serving.alert_webhook,
+        **{f"serving.alert_webhook ({n})": url for n, url in enumerate(settings.serving.alert_addresses, 1)},
     }
     there = {name: urlsplit(url) for name, url in urls.items() if url}
     clear = [name for name, parts in there.items() if parts.scheme != "https" and not is_local(parts.hostname or "")]

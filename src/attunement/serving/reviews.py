@@ -169,20 +169,22 @@ class ClinicalReviews:
             self._audit.append(connection, entry)
         return _told({**found, **done})
 
-    def unsent(self, limit: int = 20) -> list[dict[str, Any]]:
-        """Alerts that were not sent yet, oldest first."""
-        query = (
-            sa.select(reviews).where(reviews.c.rank < len(ALERTS), reviews.c.sent_at == "").order_by(reviews.c.at).limit(limit)
-        )
+    def unsent(self, limit: int = 20, after: tuple[str, str] = ("", "")) -> list[dict[str, Any]]:
+        """Alerts that were not sent yet, oldest first; those after the one with this `at` and `id`."""
+        at, row = after
+        later = (reviews.c.at > at) | ((reviews.c.at == at) & (reviews.c.id > row))
+        query = sa.select(reviews).where(reviews.c.rank < len(ALERTS), reviews.c.sent_at == "", later)
+        query = query.order_by(reviews.c.at, reviews.c.id).limit(limit)
         with self._store.snapshot() as connection:
             return [_told(dict(row)) for row in connection.execute(query).mappings()]
 
     def sent(self, row: str) -> None:
-        """Says that an alert reached the webhook."""
+        """Says that an alert reached whom it is for; a second time changes nothing."""
         with self._audit.begin() as connection:
             when = stamp(self._audit.clock())
-            connection.execute(reviews.update().where(reviews.c.id == row, reviews.c.sent_at == "").values(sent_at=when))
-            self._audit.append(connection, Entry("system:alerts", "alert:send", target=row))
+            first = connection.execute(reviews.update().where(reviews.c.id == row, reviews.c.sent_at == "").values(sent_at=when))
+            if first.rowcount:
+                self._audit.append(connection, Entry("system:alerts", "alert:send", target=row))
 
     def referred(self, year: int) -> dict[str, int]:
         """How often somebody was referred to a crisis service in a year, by place."""

@@ -54,7 +54,7 @@ def opened_stores(vault: Vault, *, drain: bool = True) -> Iterator[Stores]:
     """
     settings, stores = vault.settings, vault.settings.stores
     link = RedisLink(settings, _secret(vault)) if stores.redis else None
-    circuits = Circuits(stores.circuit_failures, stores.circuit_seconds, link)
+    circuits = Circuits(stores.circuit_failures, stores.circuit_seconds, link, longest=stores.timeout_seconds)
     live = LiveFeed(link)
     if link is not None:
         vault.store.share_marks(Marks(link))

@@ -49,7 +49,9 @@ class RedisLink:
             retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),  # a line that a restart has cut; not who is slow
         )
         self.redis: Any = redis.Redis(connection_pool=pool)
-        self._circuits = Circuits(stores.circuit_failures, stores.circuit_seconds)
+        self._circuits = Circuits(
+            stores.circuit_failures, stores.circuit_seconds, longest=3 * wait
+        )  # a line of the pool, connecting, the answer
         self._name, self._secret, self._told_at = told(url), secret, -TOLD_SECONDS
 
     def call(self, ask: Callable[[Any], T], otherwise: T) -> T:

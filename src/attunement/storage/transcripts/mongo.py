@@ -40,7 +40,7 @@ class MongoBodies(Bodies):
         except ModuleNotFoundError as error:
             raise MissingExtraError("stores.mongodb", "mongodb") from error
         self._days, self._name, self._pymongo, self._error = stores.anonymous_days, told(url), pymongo, PyMongoError
-        self._circuits = circuits or Circuits(stores.circuit_failures, stores.circuit_seconds)
+        self._circuits = circuits or Circuits(stores.circuit_failures, stores.circuit_seconds, longest=stores.timeout_seconds)
         self._ready, self._lock = False, threading.Lock()
         try:
             self._client: Any = pymongo.MongoClient(

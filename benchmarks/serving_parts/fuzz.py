@@ -1,7 +1,7 @@
-"""Schemathesis over the whole interface, as its own description has it: without sign-in, and with a key that has every scope.
+"""Schemathesis over the whole interface, as its own description has it: without sign-in, with a key that has every scope, and by a person.
 
 Counted are calls and faults: a 5xx, an answer that the description does not have, a wrong Content-Type, a request against the description
-that is taken. The client of the key's calls has a journal (`fuzz_journal`), and three of four of the ids in them name what is there
+that is taken. The client of the calls has a journal (`fuzz_journal`), and three of four of the ids in them name what is there
 (`fuzz_hooks`). Left out are two of its checks: that everything the description allows is accepted (the last message must be the user's, which a
 schema cannot say), and that requests without credentials are refused where nobody is asked.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -18,19 +19,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from attunement.config import load_settings
 from attunement.security.acting import Act
-from attunement.security.entry import opened
+from attunement.security.entry import Access, opened
 from attunement.security.master_key import FileMasterKey
 from attunement.security.permissions import GRANTS, Role
 from attunement.serving.app import create_app
 from attunement.serving.assembly import assembled
-from attunement.serving.guard import Guard
+from attunement.serving.guard import FORGERY_HEADER, Guard
 from attunement.serving.run import listen, running
 from attunement.serving.service import DeploymentService
 from serving_parts.fuzz_hooks import STATUSES
-from serving_parts.fuzz_journal import fill
+from serving_parts.fuzz_journal import CLIENT, fill
 
+ACT = Act("os:benchmark")
+ENDS_THE_SESSION = "/auth/(sign-in|sign-out|sessions|password|totp)"
+"""What a person's calls leave out, or the rest would be refused for want of a session; the other two runs have them."""
 LEFT_OUT = "positive_data_acceptance,ignored_auth"
 EXAMPLES = 25
 CONFIG = """
@@ -92,12 +98,26 @@ def measure(run: Path, _rounds: int, _repeats: int) -> dict[str, Any]:
         nobody = called(f"http://127.0.0.1:{socket.getsockname()[1]}", folder)
         FileMasterKey.create(folder / "master.key")
         access = open_ones.enter_context(opened(settings))
-        key = access.keys.create("fuzz", sorted(GRANTS[Role.SERVICE]), Act("os:benchmark"))
+        key = access.keys.create("fuzz", sorted(GRANTS[Role.SERVICE]), ACT)
         parts = open_ones.enter_context(assembled(settings, service, access))
         assert parts.exchanges.progress is not None
-        fill(parts.exchanges.progress.by(Act("os:benchmark")))
+        fill(parts.exchanges.progress.by(ACT))
         other = open_ones.enter_context(listen("127.0.0.1", 0))
         guard = Guard(settings, access, secure_cookies=False)
         open_ones.enter_context(running(create_app(service, guard, parts.exchanges), other))
-        keyed = called(f"http://127.0.0.1:{other.getsockname()[1]}", folder, "-H", f"Authorization: Bearer {key}")
-    return {"goal": "no 5xx, no violation of the description", "without_sign_in": nobody, "with_a_key": keyed}
+        address = f"http://127.0.0.1:{other.getsockname()[1]}"
+        keyed = called(address, folder, "-H", f"Authorization: Bearer {key}")
+        person = called(address, folder, *_signed_in(access, address), "--exclude-path-regex", ENDS_THE_SESSION)
+    found = {"without_sign_in": nobody, "with_a_key": keyed, "clinician_and_reviewer": person}
+    return {"goal": "no 5xx, no violation of the description", **found}
+
+
+def _signed_in(access: Access, address: str) -> list[str]:
+    """Headers of somebody who has the client for a clinician and decides in the review queue."""
+    account, first = access.accounts.create("fuzz", [Role.CLINICIAN, Role.REVIEWER], ACT)
+    password = secrets.token_urlsafe(24)
+    access.accounts.change_password(account, first, password, ACT)
+    access.accounts.assign("fuzz", CLIENT, ACT)
+    answer = httpx.post(f"{address}/api/v1/auth/sign-in", json={"name": "fuzz", "password": password}, trust_env=False)
+    cookies = "; ".join(f"{name}={value}" for name, value in answer.cookies.items())
+    return ["-H", f"Cookie: {cookies}", "-H", f"{FORGERY_HEADER}: {answer.json()['forgery_token']}"]

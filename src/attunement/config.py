@@ -372,7 +372,8 @@ class ServingSettings(Section):
     max_tokens: int = Field(
         16_384,
         ge=64,
-        description="Tokens that the built-in engine keeps in memory: replies in the making times the longest of them, prompt and reply.",
+        description="Tokens that the built-in engine keeps in memory: replies in the making times the longest of them, prompt and reply. With vLLM "
+        "the longest prompt and reply together, and what its cache is made for on a CPU.",
     )
     max_waiting: int = Field(16, ge=0, description="Requests that may wait for a place; more are refused at once.")
     threads: int = Field(

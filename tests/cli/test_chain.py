@@ -78,7 +78,9 @@ def test_chat(tiny_run: Path) -> None:
     assert len(attune("chat", "--model", str(tiny_run), "--json", input="I feel sad.\nI feel low.\n").splitlines()) == 2
 
 
-def test_serve_over_http(tiny_run: Path) -> None:
+@pytest.mark.parametrize(("number", "statuses"), [(signal.SIGINT, (0, 130, -signal.SIGINT)), (signal.SIGTERM, (0,))])
+def test_serve_over_http(tiny_run: Path, number: signal.Signals, statuses: tuple[int, ...]) -> None:
+    """Also that SIGTERM, the stop of a container, lets the service close what it opened: it would be -15 where it does not."""
     command = [sys.executable, "-m", "attunement", "serve", "--model", str(tiny_run), "--port", "0"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
@@ -101,8 +103,8 @@ def test_serve_over_http(tiny_run: Path) -> None:
             f"{address}/api/v1/inference", json={"user_input": "I feel sad since winter."}, trust_env=False, timeout=30
         )
         assert "That sounds hard." in answer.json()["response"]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) in (0, 130, -signal.SIGINT)
+        process.send_signal(number)
+        assert process.wait(20) in statuses
     finally:
         process.kill()
         process.wait()

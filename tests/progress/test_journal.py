@@ -124,6 +124,21 @@ def test_late_sessions_land_at_their_time_in_their_zone(system: ProgressTracking
         system.log_session("c-1", said("s-3"), datetime(2026, 3, 29, 1, 30))
 
 
+@pytest.mark.parametrize(
+    "when", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12)))]
+)
+def test_a_time_of_no_living_client_is_refused(system: ProgressTrackingSystem, vault: Vault, when: datetime) -> None:
+    for call in (
+        lambda: system.log_session("c-1", said("s-1"), when),
+        lambda: system.add_measure("c-1", "gad7", [1] * 7, when),
+        lambda: system.set_goal("c-1", "Sleep", when),
+        lambda: system.add_event("c-1", "note", "Moved", when),
+    ):
+        with pytest.raises(DataError, match="look at its year"):
+            call()
+    assert count(vault, sessions) == count(vault, entries) == 0
+
+
 def test_edits_keep_every_version_and_a_signature_is_of_one(system: ProgressTrackingSystem) -> None:
     system.log_session("c-1", said("s-1", progress_notes="first"), NOW)
     system.sign_session("c-1", "s-1", 1)

@@ -1,10 +1,8 @@
-"""Engines that answer elsewhere, against a server of OpenAI's protocol on this machine; vLLM's is such a server, started by us."""
+"""Engines that answer elsewhere, against a server of OpenAI's protocol on this machine; vLLM's own tests are in test_engine_vllm.py."""
 
 from __future__ import annotations
 
 import json
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 
 from attunement.config import ServingSettings
-from attunement.errors import ConfigError, MissingExtraError, ModelError, ServiceError
+from attunement.errors import ConfigError, ServiceError
 from attunement.records import GenerationConfig
 from attunement.serving.engines import DEADLINE, LENGTH, STOP, BusyError, EngineError
 from attunement.serving.engines.openai import OpenAIEngine
@@ -231,86 +229,3 @@ def test_personal_data_leaves_this_machine_under_an_agreement_alone() -> None:
     assert asked == ["llm.example.org"] and "Keller" not in str(told.value)
     with pytest.raises(EngineError, match="closed"):  # it was let through, to an engine that was not started
         next(found.stream(personal, HOW))
-
-
-# --- vLLM --------------------------------------------------------------------------------------------
-
-STAND_IN = """
-import argparse, json, os, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-parser = argparse.ArgumentParser()
-for name in ("model", "served-model-name", "host", "generation-config", "dtype", "uvicorn-log-level"):
-    parser.add_argument("--" + name)
-for name in ("port", "max-num-seqs"):
-    parser.add_argument("--" + name, type=int)
-given = parser.parse_args()
-if not os.path.exists(os.path.join(given.model, "good")):
-    sys.exit(3)
-assert given.dtype == json.load(open(os.path.join(given.model, "config.json"))).get("dtype", "auto")
-assert os.environ["VLLM_NO_USAGE_STATS"] == os.environ["DO_NOT_TRACK"] == os.environ["HF_HUB_OFFLINE"] == "1"
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        ok = self.path == "/health" or self.headers["authorization"] == "Bearer " + os.environ["VLLM_API_KEY"]
-        self.send_response(200 if ok else 401); self.end_headers(); self.wfile.write(b'{"object": "list", "data": []}')
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.send_response(200); self.send_header("content-type", "text/event-stream"); self.end_headers()
-        choice = {"index": 0, "delta": {"content": body["model"]}, "finish_reason": "stop"}
-        chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [choice]}
-        self.wfile.write(("data: " + json.dumps(chunk) + "\\n\\n").encode())
-    def log_message(self, *_): pass
-HTTPServer((given.host, given.port), Handler).serve_forever()
-"""
-
-
-def test_vllm_names_its_extra_and_what_it_serves(tmp_path: Path) -> None:
-    with pytest.raises(MissingExtraError, match=r"attunement\[vllm\]"):
-        open_engine(ServingSettings(engine="vllm"), tmp_path)
-
-
-def test_vllm_is_started_asked_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that stands where vLLM's server does, takes its arguments and speaks its protocol: what is ours around it."""
-    place = tmp_path / "site" / "vllm" / "entrypoints" / "openai"
-    place.mkdir(parents=True)
-    for folder in (place, place.parent, place.parent.parent):
-        (folder / "__init__.py").touch()
-    (place / "api_server.py").write_text(textwrap.dedent(STAND_IN))
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    model = tmp_path / "exported"
-    model.mkdir()
-    with pytest.raises(ModelError, match="make one with  attune export"):
-        open_engine(ServingSettings(engine="vllm"), model)
-    for name in ("config.json", "model.safetensors"):
-        (model / name).write_text("{}")
-    with closing(open_engine(ServingSettings(engine="vllm"), model)) as found, pytest.raises(ModelError, match="ended with 3"):
-        found.start()
-    (model / "good").touch()
-    (model / "config.json").write_text('{"dtype": "float32"}')  # which vLLM would make half-precision of
-    with closing(open_engine(ServingSettings(engine="vllm"), model)) as found:
-        found.start()
-        assert "".join(p.text for p in found.stream(TALK, HOW)) == "exported"
-        process = found._server  # type: ignore[attr-defined]
-    assert process.returncode is not None and found.version.startswith("exported@")
-    sys.modules.pop("vllm", None)
-
-
-def test_vllm_of_another_environment_is_started_by_its_own_python(tmp_path: Path) -> None:
-    """Its pins and ours exclude each other more often than not."""
-    model = tmp_path / "exported"
-    model.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (model / name).write_text("{}")
-    python = tmp_path / "python"
-    with pytest.raises(ConfigError, match="there is no Python at"):
-        open_engine(ServingSettings(engine="vllm", vllm_python=python), model)
-    told = tmp_path / "told"
-    python.write_text(f'#!/bin/sh\necho "$@" > {told}\nexit 7\n')
-    python.chmod(0o700)
-    settings = ServingSettings(engine="vllm", vllm_python=python, vllm_arguments=["--swap-space", "2", "--host", "0.0.0.0"])
-    with closing(open_engine(settings, model)) as found:
-        with pytest.raises(ModelError, match="ended with 7"):
-            found.start()
-    given = told.read_text()
-    assert given.startswith("-m vllm.entrypoints.openai.api_server --swap-space 2") and "--dtype auto" in given
-    assert given.rindex("--host 127.0.0.1") > given.index("--host 0.0.0.0"), "the last one holds: ours"

@@ -170,3 +170,38 @@ def test_without_sign_in_nothing_is_kept(tmp_path: Path) -> None:
         answer = browser(f"http://127.0.0.1:{socket.getsockname()[1]}").get("/api/v1/measures")
     assert answer.status_code == 409
     assert "make an account" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00", "2026-03-02T10:00:00", "1700000000", 0, True]
+)
+def test_a_time_of_no_living_client_or_no_time_at_all_is_refused(ann: httpx.Client, at: object) -> None:
+    """One entry in the year 1 made every route of the client's journal fail, and replies to the client with it."""
+    for path in ("events", "milestones", "goals", "goals/g-1/closing"):
+        assert ann.post(f"{C1}/{path}", json={"kind": "note", "title": "Moved house", "at": at}).status_code == 422
+    event = ann.post(f"{C1}/events", json={"kind": "note", "title": "Moved house", "at": at})
+    assert event.json()["detail"].startswith("at ") and "(no name)" not in event.text
+    assert ann.post(f"{C1}/sessions", json={**SESSION, "session_id": "s-far", "timestamp": at}).status_code == 422
+    assert ann.get(f"{C1}/trends").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("measures", {"measure": "phq9", "answers": True, "at": WHEN}), ("measures", {"measure": "phq9", "answers": ["1"] * 9, "at": WHEN}),
+     ("context", {"tokens": "5"}), ("context", {"lookback_days": True}), ("goals/g-1/ratings", {"at": WHEN, "percent": "50"})],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused_and_not_taken_for_one(ann: httpx.Client, path: str, body: dict[str, Any]) -> None:
+    """`true` was kept as a total of 1."""
+    answer = ann.post(f"{C1}/{path}", json=body)
+    assert answer.status_code == 422 and "is not as /docs describes it" in answer.json()["detail"]
+
+
+def test_a_span_of_days_is_told_as_the_description_says(ann: httpx.Client) -> None:
+    assert ann.post(f"{C1}/context", json={"lookback_days": 916}).json()["lookback"] == "P916D"
+
+
+def test_bodies_that_are_not_read_are_described_for_every_route_that_has_one(ann: httpx.Client) -> None:
+    paths = ann.get("/openapi.json").json()["paths"]
+    with_body = [told for route in paths.values() for method, told in route.items() if method not in ("get", "head")]
+    assert len(with_body) > 20 and all({"408", "411", "413"} <= set(told["responses"]) for told in with_body)
+    assert not {"408", "411", "413"} & set(paths["/api/v1/health"]["get"]["responses"])

@@ -229,6 +229,8 @@ def test_every_status_of_a_route_is_described(client: httpx.Client, tmp_path: Pa
         if answer.status_code >= 400:
             assert set(answer.json()) == set(next(iter(told.values()))["schema"]["properties"]) and "SECRET" not in answer.text
     assert "send JSON in UTF-8" in answers[1].json()["detail"] and "RuntimeError" in answers[5].json()["detail"]
+    events = described[route]["post"]["responses"]["200"]["content"]["text/event-stream"]["itemSchema"]["anyOf"]
+    assert [form["properties"]["event"]["const"] for form in events] == ["delta", "done", "error"]
     assert set(described["/api/v1/health"]["get"]["responses"]) == {"200", "403", "429", "500", "503"}
 
 

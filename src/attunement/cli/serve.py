@@ -54,12 +54,13 @@ def serve(
     from attunement.serving.app import create_app
     from attunement.serving.assembly import assembled
     from attunement.serving.guard import Guard
-    from attunement.serving.run import listen, run, share_heaps
+    from attunement.serving.run import ending_in_order, listen, run, share_heaps
     from attunement.serving.service import DeploymentService
 
     use_identity(settings.security.age_identity)
     share_heaps()
     with (
+        ending_in_order(),
         asked(settings) as access,
         listen(serving.host, serving.port) as socket,
         closing(DeploymentService(settings)) as service,

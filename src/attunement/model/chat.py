@@ -30,10 +30,19 @@ class Encoded:
 
 def encode_prompt(tokenizer: Any, messages: Messages, longest: int) -> list[int]:
     """Ids of a talk that ends with the user and asks for a reply; at most `longest` of them."""
-    talk = list(messages)
-    while len(ids := _apply(tokenizer, talk, ask=True)) > longest and _droppable(talk):
-        talk = _without_oldest(talk)
+    ids = _apply(tokenizer, without_oldest_turns(tokenizer, messages, longest), ask=True)
     return ids[:1] + ids[-longest + 1 :] if len(ids) > longest else ids
+
+
+def without_oldest_turns(tokenizer: Any, messages: Messages, longest: int) -> list[Mapping[str, str]]:
+    """A talk that ends with the user, without as many of its oldest turns as it takes to ask with `longest` ids.
+
+    The client's last words stay, however long they are.
+    """
+    talk = list(messages)
+    while _droppable(talk) and len(_apply(tokenizer, talk, ask=True)) > longest:
+        talk = _without_oldest(talk)
+    return talk
 
 
 def encode_example(tokenizer: Any, messages: Messages, longest: int) -> Encoded:

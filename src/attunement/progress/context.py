@@ -17,9 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainSerializer, WithJsonSchema
 
 from attunement.errors import DataError
 from attunement.progress.budget import token_bound
@@ -106,6 +108,10 @@ class Excerpt:
     why: str
 
 
+_DAYS = {"type": "string", "format": "duration", "description": "P90D is ninety days."}
+"""As it is described and said over HTTP: pydantic's own form counts years of 365 days, and `P2Y186D` is none of RFC 3339."""
+
+
 @dataclass(frozen=True)
 class HistoricalContext:
     """What is known from before. `open_goals` and `crisis_history` are lines as they stand in `text`, which goes into a prompt.
@@ -114,7 +120,7 @@ class HistoricalContext:
     """
 
     client_id: str
-    lookback: timedelta
+    lookback: Annotated[timedelta, PlainSerializer(lambda span: f"P{span.days}D", when_used="json"), WithJsonSchema(_DAYS)]
     sessions: Sequence[Excerpt] = ()
     open_goals: Sequence[str] = ()
     crisis_history: Sequence[str] = ()

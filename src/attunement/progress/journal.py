@@ -61,6 +61,9 @@ class NewEntry:
     content: Mapping[str, Any]
     row: str = ""
 
+    def __post_init__(self) -> None:
+        zone_of(self.at)  # refused before anything is made of it
+
 
 class Journal:
     """Sessions and entries of clients, through one vault; for any number of threads and processes."""

@@ -18,7 +18,7 @@ from attunement.progress.journal import Journal, NewEntry, no_session
 from attunement.progress.journey import EVENTS, ClientSummary, Goal, LoggedSession
 from attunement.progress.measures import Measure, Scored, measures
 from attunement.progress.noting import SessionNotes
-from attunement.progress.tables import EVENT, GOAL, MEASURE, MILESTONE, RATING, in_zone
+from attunement.progress.tables import EVENT, GOAL, MEASURE, MILESTONE, RATING, in_zone, zone_of
 from attunement.security.accounts import new_id
 from attunement.security.acting import Act
 from attunement.security.clock import stamp
@@ -238,6 +238,7 @@ class Keeping:
         self, client: str, code: str, answers: Answers, at: datetime, session: str = ""
     ) -> tuple[NewEntry, MeasureScore, Alarm | None]:
         """A questionnaire as an entry and a score, with the alarm that its answers raise."""
+        zone_of(at)
         measure = self.measure(code)
         scored, items = answered(measure, answers)
         row = self.journal.derived_id(client, MEASURE, code, session or stamp(at))

@@ -77,11 +77,20 @@ _TO_CORRECT = {
 """What a correction on a client's request may change (`attune clients correct`), and where it stands."""
 
 
+YEARS = (1900, 2199)
+"""What may be written into a journal lies in these."""
+
+
 def zone_of(when: datetime) -> str:
-    """The time zone of `when` as it is kept: `Europe/Berlin`, or an offset as `+02:00`. Raises `DataError` without one."""
+    """The time zone of `when` as it is kept: `Europe/Berlin`, or an offset as `+02:00`.
+
+    Raises `DataError` without one, and for a time of no living client's: a slip of the pen must not stretch a journey over centuries.
+    """
     offset = when.utcoffset()
     if offset is None:
         raise DataError("a time needs its time zone: 2026-03-01T10:00+01:00")
+    if not YEARS[0] <= when.year <= YEARS[1]:
+        raise DataError(f"a time lies in the years {YEARS[0]} to {YEARS[1]}: look at its year")
     key = getattr(when.tzinfo, "key", None)
     if isinstance(key, str):
         return key

@@ -14,4 +14,4 @@ def utc_now() -> datetime:
 
 def stamp(when: datetime) -> str:
     """`when` as `2026-11-27T12:57:27.123456Z`: always 27 characters, and in the order of time when sorted as text."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

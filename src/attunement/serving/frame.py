@@ -22,6 +22,12 @@ SLOWEST_BYTES_A_SECOND = 125_000
 E = TypeVar("E", bound=Callable[..., Any])
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Of these no body is read."""
+REFUSED_UNREAD = {
+    408: "The body did not come in time",
+    411: "The request does not tell its length",
+    413: "The request is too long",
+}
+"""For the description of every route with a body: what is said before the route is asked."""
 API_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "

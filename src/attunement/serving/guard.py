@@ -26,6 +26,7 @@ from attunement.security.codes import ID
 from attunement.security.entry import Access
 from attunement.security.permissions import ACTIONS, ANONYMOUS, GRANTS, VISITOR, Principal, Role, allowed
 from attunement.security.sessions import Session, is_forged
+from attunement.serving.frame import BODILESS, REFUSED_UNREAD
 from attunement.serving.problems import responses
 from attunement.storage.shared.buckets import SharedBuckets
 
@@ -69,6 +70,8 @@ class GuardedRoute(APIRoute):
         if options.get("include_in_schema", True):
             told = {429: "Too many requests: ask again after the seconds in the header `Retry-After`"}
             told |= {403: f"Not allowed to do `{self.action}`"}
+            if not BODILESS.issuperset(options.get("methods") or {"GET"}):
+                told |= REFUSED_UNREAD
             if self.action not in GRANTS[Role.ANONYMOUS]:
                 told |= {401: "Not signed in, where the service asks for it"}
                 options["openapi_extra"] = {"security": [{"key": []}, {"session": []}], **(options.get("openapi_extra") or {})}

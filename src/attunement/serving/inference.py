@@ -16,7 +16,7 @@ from attunement.security.permissions import Role
 from attunement.serving.exchange import Answered, Asked, Exchanges
 from attunement.serving.guard import Caller, Guard, needs
 from attunement.serving.problems import TEXT, TURN, responses
-from attunement.serving.streams import STREAM, Reading, event, streamed
+from attunement.serving.streams import Reading, event, stream_of, streamed
 
 GATE_HEADER = "Attunement-Gate"
 """What the gate did with the reply: passed, crisis, reminded, withheld or refused."""
@@ -118,18 +118,21 @@ class InferenceOut(BaseModel):
 _INFERENCE = responses(
     {
         400: "The body cannot be read: not UTF-8, or nested too deeply",
-        411: "The request does not tell its length",
-        408: "The body did not come in time",
-        413: "The request is too long",
         422: "The request is not as described",
         503: "Without a model, or busy: ask again after the seconds in the header `Retry-After`",
         500: "A fault of the service; its log says where",
     }
 )
+_STREAM = stream_of(
+    {
+        "delta": {"type": "object", "properties": {"delta": {"type": "string"}}, "required": ["delta"]},
+        "done": {"$ref": "#/components/schemas/InferenceOut"},
+    }
+)
 
 
 def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
-    @app.post("/api/v1/inference", response_model=InferenceOut, responses={**_INFERENCE, **STREAM}, tags=["inference"])
+    @app.post("/api/v1/inference", response_model=InferenceOut, responses={**_INFERENCE, **_STREAM}, tags=["inference"])
     @needs(ACTION)
     async def inference(body: InferenceIn, request: Request, response: Response) -> Any:
         """Reply to what a client says. The header `Attunement-Gate` tells what the safety gate did, as `safety.action` does."""

@@ -31,7 +31,7 @@ from attunement.serving.inference import (
     safety,
 )
 from attunement.serving.problems import responses
-from attunement.serving.streams import STREAM, Reading, event, streamed
+from attunement.serving.streams import Reading, event, stream_of, streamed
 
 NAME = "attunement"
 """The served model's name that never changes."""
@@ -142,11 +142,31 @@ class ModelsOut(BaseModel):
 
 _COMPLETION = responses(
     {
-        400: "The body cannot be read", 404: "No such model", 411: "The request does not tell its length", 413: "The request is too long",
+        400: "The body cannot be read", 404: "No such model",
         422: "The request is not as described", 500: "A fault of the service; its log says where",
         503: "Without a model, or busy: ask again after the seconds in the header `Retry-After`",
     }
 )  # fmt: skip
+_CHUNK = {
+    "type": "object",
+    "required": ["id", "object", "created", "model", "choices"],
+    "properties": {
+        "id": {"type": "string"}, "object": {"const": "chat.completion.chunk"}, "created": {"type": "integer"}, "model": {"type": "string"},
+        "choices": {
+            "type": "array",
+            "maxItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["index", "delta", "finish_reason"],
+                "properties": {"index": {"const": 0}, "delta": {"type": "object"}, "finish_reason": {"enum": ["stop", "content_filter", None]}},
+            },
+        },
+        "usage": {"$ref": "#/components/schemas/Usage"},
+        "attunement": {"type": "object"},
+    },
+}  # fmt: skip
+_DONE = "[DONE]"
+_STREAM = stream_of({"": _CHUNK}, _DONE)
 
 
 def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
@@ -160,7 +180,7 @@ def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
         rows = [{"id": name, "object": "model", "created": started, "owned_by": NAME} for name in names]
         return {"object": "list", "data": rows}
 
-    @app.post("/v1/chat/completions", response_model=CompletionOut, responses={**_COMPLETION, **STREAM}, tags=["openai"])
+    @app.post("/v1/chat/completions", response_model=CompletionOut, responses={**_COMPLETION, **_STREAM}, tags=["openai"])
     @needs(ACTION)
     async def completions(body: CompletionIn, request: Request, response: Response) -> Any:
         """A reply as OpenAI's clients expect it, through the same safety gate."""
@@ -171,7 +191,7 @@ def add_routes(app: FastAPI, exchanges: Exchanges, limit: int) -> None:
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
             write = _writer(exchanges, body, caller.act.request, usage)
-            return await streamed(request, Reading(exchanges, asked, caller.act), write, "[DONE]")
+            return await streamed(request, Reading(exchanges, asked, caller.act), write, _DONE)
         found = await run_in_threadpool(exchanges.answer, asked, caller.act)
         response.headers[GATE_HEADER] = found.answer.action
         message = {"role": "assistant", "content": found.answer.reply.response}

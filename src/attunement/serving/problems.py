@@ -39,6 +39,8 @@ _FAULTS = {
     "list_type": "must be a list",
     "too_long": "holds more than {max_length} turns: send the last ones",
     "literal_error": "must be one of {expected}",
+    "no_time": "must be a time as 2026-03-02T10:00:00+01:00",
+    "far_time": "lies too far away: look at its year",
     "timezone_aware": "needs its time zone: 2026-03-02T10:00:00+01:00",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be {ge} or more",

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from attunement.progress.journey import EVENTS
+from attunement.progress.tables import YEARS
 from attunement.security.codes import ID
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d", re.ASCII)
+
+
+def _text(value: object) -> object:
+    """Pydantic would take a number, and one in text, for seconds since 1970."""
+    if not isinstance(value, str) or not _DATE.match(value):
+        raise PydanticCustomError("no_time", "no time")
+    return value
+
+
+def _near(value: datetime) -> datetime:
+    if not YEARS[0] <= value.year <= YEARS[1]:
+        raise PydanticCustomError("far_time", "far")
+    return value
+
 
 Name = Annotated[str, StringConstraints(max_length=64, pattern=f"^{ID.pattern}$")]
 Words = Annotated[str, StringConstraints(max_length=20_000)]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Answer = Annotated[int, Field(ge=0, le=100)]
+When = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_near), Field(strict=False)]
+"""A time as the description says it: text, with its zone."""
 _WHEN = "2026-03-02T10:00:00+01:00"
 
 
 class Body(BaseModel):
     """What else is sent is refused, not overlooked."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)  # true is not 1, "5" is not 5
 
 
 class SaidIn(Body):
@@ -53,7 +75,7 @@ class SessionIn(Body):
         }
     )  # fmt: skip
     session_id: Name = Field(description="Yours to choose; the same session sent again changes nothing.")
-    timestamp: AwareDatetime = Field(description="When it took place, with its time zone.")
+    timestamp: When = Field(description="When it took place, with its time zone.")
     transcript: list[SaidIn] = Field(default=[], max_length=2000, description="What was said, in order.")
     from_service: bool = Field(False, description="Take the transcript that this service kept of the session instead.")
     conversation_summary: Words = Field("", description="Summary.")
@@ -98,7 +120,7 @@ class MeasureIn(Body):
     )
     measure: Name = Field(description="Its code, see GET /api/v1/measures.")
     answers: list[Answer | None] | float = Field(description="Answers in order (null: left out), or the total alone.")
-    at: AwareDatetime = Field(description="When, with its time zone.")
+    at: When = Field(description="When, with its time zone.")
 
 
 class CorrectedIn(Body):
@@ -115,7 +137,7 @@ class GoalIn(Body):
         json_schema_extra={"examples": [{"title": "Leave the house every day", "at": _WHEN, "goal_id": "g-out"}]}
     )
     title: Title = Field(description="The goal.")
-    at: AwareDatetime = Field(description="When it was set.")
+    at: When = Field(description="When it was set.")
     levels: dict[Literal["-2", "-1", "0", "1", "2"], Title] = Field(default={}, description="What each attainment means.")
     weight: float = Field(1.0, gt=0, le=100, description="Its weight among the client's goals.")
     goal_id: Name | Literal[""] = Field("", description="Yours to choose; empty: one is made.")
@@ -124,7 +146,7 @@ class GoalIn(Body):
 class RatingIn(Body):
     """How far a goal is: by attainment or by percent."""
 
-    at: AwareDatetime = Field(description="When.")
+    at: When = Field(description="When.")
     attainment: Annotated[int, Field(ge=-2, le=2)] | None = Field(None, description="-2 to 2; 0 is what was expected.")
     percent: Annotated[float, Field(ge=0, le=100)] | None = Field(None, description="0 to 100.")
     note: Words = Field("", description="Why.")
@@ -133,7 +155,7 @@ class RatingIn(Body):
 class ClosingIn(Body):
     """When a goal is closed."""
 
-    at: AwareDatetime = Field(description="When.")
+    at: When = Field(description="When.")
 
 
 class EventIn(Body):
@@ -141,14 +163,14 @@ class EventIn(Body):
 
     kind: Literal[EVENTS] = Field(description="Its kind.")  # type: ignore[valid-type]
     title: Title = Field(description="What.")
-    at: AwareDatetime = Field(description="When.")
+    at: When = Field(description="When.")
 
 
 class MilestoneIn(Body):
     """A milestone set by hand."""
 
     title: Title = Field(description="What was reached.")
-    at: AwareDatetime = Field(description="When.")
+    at: When = Field(description="When.")
     note: Words = Field("", description="By what it is known.")
 
 

@@ -46,7 +46,7 @@ class FeedbackIn(Body):
         }
     )
     request_id: Name = Field(description="The reply's `request_id`.")
-    rating: int = Field(ge=1, le=5, description="1 (harmful) to 5 (helped).")
+    rating: int = Field(ge=1, le=5, strict=True, description="1 (harmful) to 5 (helped).")
     correction: Words = Field("", description="What should have been said.")
     comment: Words = Field("", description="Anything else.")
     client_id: Id = Field("", description="Whose record it belongs to; empty: nobody's.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import signal
 import socket
 import ssl
 import threading
@@ -63,6 +64,24 @@ def run(app: FastAPI, bound: socket.socket, tls_certificate: Path | None = None,
     Raises `ConfigError` for a certificate or key that cannot be used.
     """
     uvicorn.Server(configured(app, tls_certificate, tls_key)).run(sockets=[bound])
+
+
+@contextmanager
+def ending_in_order() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: what it has opened is closed, what is on record of its end is written; the exit status is 0.
+
+    Uvicorn finishes its requests and then raises the signal once more, which would end the process where it stands.
+    """
+
+    def leave(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not end what the first began
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def share_heaps() -> bool:

@@ -19,11 +19,27 @@ from attunement.serving.exchange import Answered, Asked, Exchanges
 from attunement.serving.service import LeftError
 
 EVENTS = "text/event-stream"
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The reply; with `stream` as server-sent events", "content": {EVENTS: {}}}
+ERROR = {
+    "type": "object",
+    "properties": {"error": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}},
+    "required": ["error"],
 }
-"""For a route's description: what it also answers with."""
 Piece = str | Answered
+
+
+def stream_of(kinds: Mapping[str, Any], end: str = "") -> dict[int | str, dict[str, Any]]:
+    """For a route's description: what it also answers with. `kinds` are the schemas of the events' JSON by the kind of event (empty: it names none); `end` is the
+    last one's text where it is no JSON. `itemSchema` is OpenAPI 3.2's, as FastAPI writes it for streams of its own.
+    """
+    forms: list[dict[str, Any]] = []
+    for kind, schema in {**kinds, "error": ERROR}.items():
+        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+        named = {"event": {"const": kind}} if kind else {}
+        forms.append({"properties": {**named, "data": data}, "required": [*named, "data"]})
+    if end:
+        forms.append({"properties": {"data": {"const": end}}, "required": ["data"]})
+    item = {"type": "object", "anyOf": forms}
+    return {200: {"description": "The reply; with `stream` as server-sent events", "content": {EVENTS: {"itemSchema": item}}}}
 
 
 def event(data: Mapping[str, Any] | str, kind: str = "") -> str:

@@ -42,6 +42,8 @@ CONNECT_WAITS = (0.1, 0.3)
 """Seconds before a further try to connect, each up to half as long again; what has reached the server is not sent twice."""
 LONGEST_SECONDS = 120.0
 """For a reply without a deadline, between two pieces."""
+BESIDE = ("repetition_penalty", "top_k", "truncate_prompt_tokens")
+"""Fields of a request that OpenAI's own protocol does not have, and its SDK no argument for."""
 FINISHES = {"stop": STOP, "length": LENGTH}
 
 
@@ -189,7 +191,7 @@ class OpenAIEngine(Engine):
         waits = iter(CONNECT_WAITS)
         while True:
             sent = {name: value for name, value in request.items() if name not in self._refused}
-            beside = {name: sent.pop(name) for name in ("repetition_penalty",) if name in sent}
+            beside = {name: sent.pop(name) for name in BESIDE if name in sent}
             more = {"extra_body": beside or None, "extra_headers": silent_headers(self._sdk)}  # the SDK adds some to each request
             left = LONGEST_SECONDS if deadline is None else max(0.05, deadline - time.monotonic())
             try:

@@ -34,12 +34,24 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_home_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing here reads or writes the user's own home of Attunement, or sees the user's settings: fixtures of a module neither, which come before a test's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        _hide_home(tmp_path_factory, patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's own home of Attunement, or sees the user's settings."""
+    """The same for each test, whatever the one before has set."""
+    _hide_home(tmp_path_factory, monkeypatch)
+
+
+def _hide_home(tmp_path_factory: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> None:
     for name in [n for n in os.environ if n.startswith("ATTUNE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("ATTUNE_HOME", str(tmp_path_factory.getbasetemp() / "attune-home"))
+        patch.delenv(name)
+    patch.setenv("ATTUNE_HOME", str(tmp_path_factory.getbasetemp() / "attune-home"))
 
 
 @pytest.fixture(autouse=True)

@@ -193,7 +193,7 @@ def test_a_time_of_no_living_client_or_no_time_at_all_is_refused(ann: httpx.Clie
 def test_a_value_of_another_type_is_refused_and_not_taken_for_one(ann: httpx.Client, path: str, body: dict[str, Any]) -> None:
     """`true` was kept as a total of 1."""
     answer = ann.post(f"{C1}/{path}", json=body)
-    assert answer.status_code == 422 and "is not as /docs describes it" in answer.json()["detail"]
+    assert answer.status_code == 422 and str(answer.json()["detail"]).startswith(tuple(body))
 
 
 def test_a_span_of_days_is_told_as_the_description_says(ann: httpx.Client) -> None:

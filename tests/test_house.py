@@ -154,7 +154,13 @@ def test_no_room_for_leftovers() -> None:
 def test_third_party_imports_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {re.split(r"[<>=!~\[ ]", line)[0].lower().replace("_", "-") for line in project["dependencies"]}
-    wanted |= {"tokenizers", "huggingface-hub", "starlette", "anyio"}  # parts of transformers and fastapi, pinned by them
+    wanted |= {
+        "tokenizers",
+        "huggingface-hub",
+        "starlette",
+        "anyio",
+        "pydantic-core",
+    }  # parts of transformers, fastapi and pydantic, pinned by them
     extras = {re.split(r"[<>=!~\[ .]", line)[0].lower() for lines in project["optional-dependencies"].values() for line in lines}
     homes = importlib.metadata.packages_distributions()
     for module, tree in modules().items():

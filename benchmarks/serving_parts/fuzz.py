@@ -31,7 +31,7 @@ from attunement.serving.assembly import assembled
 from attunement.serving.guard import FORGERY_HEADER, Guard
 from attunement.serving.run import listen, running
 from attunement.serving.service import DeploymentService
-from serving_parts.fuzz_hooks import STATUSES
+from serving_parts.fuzz_hooks import PERSON, STATUSES
 from serving_parts.fuzz_journal import CLIENT, fill
 
 ACT = Act("os:benchmark")
@@ -56,7 +56,14 @@ def called(address: str, folder: Path, *more: str) -> dict[str, Any]:
         "--workers", "1", *more,
     ]  # fmt: skip
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "serving_parts.fuzz_hooks", "PYTHONPATH": paths, STATUSES: str(statuses)}
+    person = {PERSON: "1"} if any(each.startswith("Cookie:") for each in more) else {}
+    environment = {
+        **os.environ,
+        **person,
+        "SCHEMATHESIS_HOOKS": "serving_parts.fuzz_hooks",
+        "PYTHONPATH": paths,
+        STATUSES: str(statuses),
+    }
     told = subprocess.run(command, capture_output=True, text=True, cwd=tempfile.gettempdir(), check=False, env=environment)
     if os.environ.get("FUZZ_TOLD"):  # to read what was found
         with open(os.environ["FUZZ_TOLD"], "a", encoding="utf-8") as out:

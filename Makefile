@@ -19,7 +19,7 @@ setup: ## Leave a ready .venv (once; about 2 GB)
 	@scripts/setup
 
 demo: setup ## Curate, train, evaluate, serve and ask, on the packaged samples (at most 5 minutes)
-	@$(OFFLINE) $(BIN)/attune demo --out demo $(ARGS)
+	@$(OFFLINE) ATTUNE_HOME="$(CURDIR)/demo/home" $(BIN)/attune demo --out demo $(ARGS)
 
 # Two processes of one thread: more threads make the tests' tiny models slower, and what a file's tests share is made once.
 test: setup ## Run all tests; fails under 90 % line coverage

@@ -220,8 +220,6 @@ def table() -> str:
 
 
 def actions_of(principal: Principal) -> frozenset[str]:
-    """What `principal` may do now to somebody's data at least: for who shows them what there is to do. `allowed` decides."""
+    """What an account may do now, to its own clients at least: for who shows people what there is to do. `allowed` decides."""
     granted = {action for role in principal.roles for action in GRANTS[role]}
-    if principal.pending:
-        return frozenset(granted & BEFORE_CONFIRMED)
-    return frozenset(action for action in granted if Role.SERVICE not in principal.roles or action in (principal.scopes or ()))
+    return frozenset(granted & BEFORE_CONFIRMED if principal.pending else granted)

@@ -92,7 +92,7 @@ async def streamed(request: Request, reading: Reading, write: Callable[[Piece], 
                 piece = await anyio.to_thread.run_sync(reading.next, abandon_on_cancel=True)
             if end:
                 yield event(end)
-        except Exception as error:
+        except Exception as error:  # whatever it is: the status is sent, so the reader is told here; the server logs it
             yield event({"error": {"message": f"the service failed ({type(error).__name__}); its log says where"}}, "error")
             raise
 

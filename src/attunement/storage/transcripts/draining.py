@@ -41,7 +41,7 @@ def _repeat(store: TranscriptStore, stop: threading.Event, look_seconds: float) 
             if failures == 1:
                 log.warning("transcripts wait: %s", error)
             pause = min(LONGEST_PAUSE_SECONDS, look_seconds * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
-        except Exception:
+        except Exception:  # whatever it is: the thread must live on, or nothing is moved any more
             moved, failures, pause = 0, failures + 1, LONGEST_PAUSE_SECONDS
             log.exception("transcripts wait: a fault of ours")
         if not moved:
